@@ -1,0 +1,188 @@
+"""BaselinePG: the policy gradient with a value function as its baseline (part 3 of the course)."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule, explained_variance, update_learning_rate
+
+from crashalgos.baseline_pg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from crashalgos.common.buffers import TrajectoryBuffer
+from crashalgos.common.checks import check_count, check_schedule
+from crashalgos.common.gradient_step import gradient_step
+from crashalgos.common.losses import value_loss
+from crashalgos.common.minibatch_log import MinibatchLog
+from crashalgos.common.policies import SeparateActorCriticPolicy
+from crashalgos.common.policy_gradient import VanillaPolicyGradient, normalized
+
+
+class BaselinePG(VanillaPolicyGradient):
+    """
+    Policy gradient with a learned baseline, as on the slides "Policy gradient with baseline": sample N trajectories, improve
+    V_ψ by several gradient steps, calculate J(θ) with the **improved** V_ψ, make one gradient step on θ.
+
+    V_ψ is a network of its own with its own optimizer. Its targets are λ-returns with V as collected, fixed while it is
+    fitted; with λ = 1 they are the slides' R_t. A trajectory that a time limit cuts off continues with γV(s_{T+1}). A V_ψ
+    fitted on the very batch that it is subtracted from is a biased baseline: it has seen these returns
+    (``fit_value_first=False`` avoids that).
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: The actor's learning rate, it can be a function of the current progress remaining (from 1 to 0)
+    :param n_trajectories: N, the number of whole trajectories sampled for one gradient step on θ
+    :param gamma: Discount factor, in [0, 1]
+    :param gae_lambda: λ of Generalized Advantage Estimation; 1 is the slides' A_t = R_t − V_ψ(s_t)
+    :param value_learning_rate: The critic's learning rate, it can be a function of the current progress remaining
+    :param n_value_epochs: How often an update goes over the M samples to fit V_ψ
+    :param value_batch_size: Minibatch size of the critic's steps
+    :param fit_value_first: Whether to fit V_ψ before the advantages are calculated (the slides), or after the step on θ
+    :param normalize_advantage: Whether to shift and scale the advantages to mean 0 and standard deviation 1 over all M samples
+    :param ent_coef: Entropy coefficient, it can be a function of the current progress remaining
+    :param max_grad_norm: Upper bound of the norm of ∇J, for θ only; ``None``: no bound
+    :param batch_size: The gradient of J is accumulated over chunks of at most this many steps, which bounds memory and nothing
+        else; ``None``: all at once
+    :param max_trajectory_steps: Where to cut a trajectory; ``None``: nowhere, and an endless one raises a RuntimeError
+    :param compile: Whether to compile the gradient step
+    :param use_sde: Must be False: gSDE is for PPO alone
+    :param stats_window_size: Number of episodes that ``rollout/ep_rew_mean`` and its like average
+    :param tensorboard_log: the log location for tensorboard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation; ``optimizer_class`` and
+        ``optimizer_kwargs`` hold for both optimizers
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run; "auto": the GPU if possible
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: for a wrong argument, naming it, its value and the allowed range
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy_base = SeparateActorCriticPolicy
+    policy_reason = "actor and critic need an optimizer each"
+    policy: SeparateActorCriticPolicy
+
+    def __init__(
+        self,
+        policy: str | type[SeparateActorCriticPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-2,
+        n_trajectories: int = 20,
+        gamma: float = 0.99,
+        gae_lambda: float = 1.0,
+        *,
+        value_learning_rate: float | Schedule = 1e-3,
+        n_value_epochs: int = 10,
+        value_batch_size: int = 64,
+        fit_value_first: bool = True,
+        normalize_advantage: bool = False,
+        ent_coef: float | Schedule = 0.0,
+        max_grad_norm: float | None = None,
+        batch_size: int | None = None,
+        max_trajectory_steps: int | None = None,
+        compile: bool = False,
+        use_sde: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_trajectories=n_trajectories,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            max_grad_norm=max_grad_norm,
+            batch_size=batch_size,
+            max_trajectory_steps=max_trajectory_steps,
+            compile=compile,
+            use_sde=use_sde,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.value_learning_rate = value_learning_rate
+        self.n_value_epochs = n_value_epochs
+        self.value_batch_size = value_batch_size
+        self.fit_value_first = fit_value_first
+        self.normalize_advantage = normalize_advantage
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        update_learning_rate(self.policy.value_optimizer, FloatSchedule(self.value_learning_rate)(1.0))
+
+    def train(self) -> None:
+        """One update from N trajectories (slide "Training loop – policy gradient with baseline"; step 1 is the rollout)."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        sample = self.rollout_buffer
+        collected_values = sample.values
+
+        # 2. Improve V_ψ by minimising (1/M) Σ_j Σ_t (R_t − V_ψ(s_t))²
+        if self.fit_value_first:
+            self._fit_value(sample)
+        # 3. Calculate J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · A_t, 4. ask PyTorch to minimise −J(θ)
+        advantages = self._improved_advantages(sample) if self.fit_value_first else sample.advantages
+        self._ascend_objective(normalized(advantages) if self.normalize_advantage else advantages)
+        if not self.fit_value_first:
+            self._fit_value(sample)
+
+        self.logger.record("train/explained_variance", explained_variance(collected_values, sample.returns))
+
+    def _fit_value(self, sample: TrajectoryBuffer) -> None:
+        """
+        ``n_value_epochs`` times over the sample in minibatches, regression of V_ψ(s_t) on the λ-returns as collected.
+
+        :param sample: N finished trajectories
+        """
+        value_learning_rate = self._scheduled(self.value_learning_rate)
+        update_learning_rate(self.policy.value_optimizer, value_learning_rate)
+        parameters = self.policy.critic_parameters()
+        log = MinibatchLog()
+        for _ in range(self.n_value_epochs):
+            for batch in sample.get(self.value_batch_size):
+                loss = value_loss(self.policy.predict_values(batch.observations).flatten(), batch.returns)
+                gradient_step([loss], parameters, self.policy.value_optimizer, None)
+                log.add(value_loss=loss)
+        self.logger.record("train/value_loss", float(log.mean("value_loss")))
+        self.logger.record("train/value_learning_rate", value_learning_rate)
+
+    def _improved_advantages(self, sample: TrajectoryBuffer) -> np.ndarray:
+        """
+        A_t with the V_ψ of now, bootstraps included.
+
+        :param sample: N finished trajectories
+        :return: float32, shape (M,)
+        """
+        self.policy.set_training_mode(False)
+        chunks = sample.chunks(self.batch_size)
+        values = th.cat([self._predict_values(chunk.observations).flatten() for chunk in chunks]).cpu().numpy()
+        final_values = self._predict_final_values(sample)
+        self.policy.set_training_mode(True)
+        return sample.advantages_of(values, final_values)
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        check_schedule("value_learning_rate", self.value_learning_rate, low=0.0)
+        check_count("n_value_epochs", self.n_value_epochs)
+        check_count("value_batch_size", self.value_batch_size)
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts, variables = super()._get_torch_save_params()
+        return [*state_dicts, "policy.value_optimizer"], variables

@@ -1,0 +1,1 @@
+"""What the three algorithms share. Nothing here knows which algorithm uses it."""

@@ -1,0 +1,7 @@
+"""The names of REINFORCE's policies."""
+
+from crashalgos.common.policies import ActorCnnPolicy, ActorPolicy, MultiInputActorPolicy
+
+MlpPolicy = ActorPolicy
+CnnPolicy = ActorCnnPolicy
+MultiInputPolicy = MultiInputActorPolicy

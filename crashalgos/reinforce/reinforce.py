@@ -1,0 +1,149 @@
+"""REINFORCE: the policy gradient with whole trajectories (part 2 of the course)."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from crashalgos.common.baselines import Baseline, baseline_values, check_baseline
+from crashalgos.common.buffers import TrajectoryBuffer
+from crashalgos.common.checks import check_choice
+from crashalgos.common.policies import ActorPolicy
+from crashalgos.common.policy_gradient import VanillaPolicyGradient, normalized
+from crashalgos.common.returns import reward_to_go, total_return
+from crashalgos.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+
+WEIGHTINGS = {"reward_to_go": reward_to_go, "total_return": total_return}
+
+
+class REINFORCE(VanillaPolicyGradient):
+    """
+    REINFORCE (Williams 1992, https://doi.org/10.1007/BF00992696), as on the slides "Policy gradient": sample N trajectories,
+    calculate J(θ), make **one** gradient step.
+
+    There is no critic, so the return of a trajectory that a time limit cuts off ends there: a bias towards what pays early,
+    where the limit is no part of the task. J is a sum over t and a mean over the trajectories; so is the entropy bonus.
+
+    :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy): an actor without a critic
+    :param env: The environment to learn from (if registered in Gym, can be str)
+    :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
+    :param n_trajectories: N, the number of whole trajectories sampled for one gradient step
+    :param gamma: Discount factor, in [0, 1]
+    :param weighting: What weights ∇ln π(a_t|s_t): ``"reward_to_go"``, R_t = Σ_{j≥t} γ^{j−t} r_j, or ``"total_return"``,
+        R(τ) = Σ_j γ^{j−1} r_j for every step of τ
+    :param baseline: What is subtracted from these returns: ``None``, a number, ``"mean"`` of all M of them (biased),
+        ``"leave_one_out"``, the mean over all steps of the other trajectories, or a callable: observations as the policy sees
+        them, an array of shape (M, …) or a dict of such, → values of shape (M,)
+    :param normalize_weights: Whether to shift and scale the weights, after the baseline, to mean 0 and standard deviation 1
+        over all M samples
+    :param ent_coef: Entropy coefficient, it can be a function of the current progress remaining
+    :param max_grad_norm: Upper bound of the norm of ∇J; ``None``: no bound
+    :param batch_size: The gradient is accumulated over chunks of at most this many steps, which bounds memory and nothing
+        else; ``None``: all at once
+    :param max_trajectory_steps: Where to cut a trajectory; ``None``: nowhere, and an endless one raises a RuntimeError
+    :param compile: Whether to compile the gradient step
+    :param use_sde: Must be False: gSDE is for PPO alone
+    :param stats_window_size: Number of episodes that ``rollout/ep_rew_mean`` and its like average
+    :param tensorboard_log: the log location for tensorboard (if None, no logging)
+    :param policy_kwargs: additional arguments to be passed to the policy on creation
+    :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
+    :param seed: Seed for the pseudo random generators
+    :param device: Device (cpu, cuda, ...) on which the code should be run; "auto": the GPU if possible
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
+    :raises ValueError: for a wrong argument, naming it, its value and the allowed range
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy_base = ActorPolicy
+    policy_reason = "REINFORCE has no critic"
+
+    def __init__(
+        self,
+        policy: str | type[ActorPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-2,
+        n_trajectories: int = 20,
+        gamma: float = 0.99,
+        *,
+        weighting: str = "reward_to_go",
+        baseline: Baseline = None,
+        normalize_weights: bool = False,
+        ent_coef: float | Schedule = 0.0,
+        max_grad_norm: float | None = None,
+        batch_size: int | None = None,
+        max_trajectory_steps: int | None = None,
+        compile: bool = False,
+        use_sde: bool = False,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_trajectories=n_trajectories,
+            gamma=gamma,
+            gae_lambda=1.0,
+            ent_coef=ent_coef,
+            max_grad_norm=max_grad_norm,
+            batch_size=batch_size,
+            max_trajectory_steps=max_trajectory_steps,
+            compile=compile,
+            use_sde=use_sde,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.weighting = weighting
+        self.baseline = baseline
+        self.normalize_weights = normalize_weights
+        if _init_setup_model:
+            self._setup_model()
+
+    def train(self) -> None:
+        """One update from N trajectories τ_1, …, τ_N (slide "Training loop", part 2; step 1 is ``collect_rollouts``)."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+
+        # 2. Calculate −J(θ) = −(1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · (R_t − b(s_t)), 3. ask PyTorch to minimise it
+        weights = self._weights(self.rollout_buffer)
+        self._ascend_objective(weights)
+
+    def _weights(self, sample: TrajectoryBuffer) -> np.ndarray:
+        """
+        R_t − b(s_t) at every step: the baseline changes the returns, never the rewards (slide "Baseline function").
+
+        :param sample: N finished trajectories
+        :return: the weights, float32, shape (M,)
+        """
+        rewards = sample.rewards.astype(np.float64)
+        returns = WEIGHTINGS[self.weighting](rewards, sample.lengths, self.gamma)
+        weights = returns - baseline_values(self.baseline, returns, sample.lengths, sample.observations)
+        if self.normalize_weights:
+            weights = normalized(weights)
+        return weights.astype(np.float32)
+
+    def _evaluate_trajectories(self, rollout_buffer: TrajectoryBuffer) -> None:
+        # No critic: the returns are the rewards' alone, also where a time limit cut a trajectory off
+        rewards = rollout_buffer.rewards.astype(np.float64)
+        rollout_buffer.returns = reward_to_go(rewards, rollout_buffer.lengths, self.gamma).astype(np.float32)
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        check_choice("weighting", self.weighting, tuple(WEIGHTINGS))
+        check_baseline(self.baseline, self.n_trajectories)  # type: ignore[arg-type]
