@@ -1,4 +1,4 @@
-"""One torch thread: the networks here are too small to gain from more, and two busy cores would only get in each other's way."""
+"""One torch thread: the networks here are too small to gain from more."""
 
 import torch as th
 

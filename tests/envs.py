@@ -49,9 +49,7 @@ def scripted(lengths: list[list[float]], end: str = "terminated", **monitor: Any
     :param monitor: arguments of ``Monitor``
     :return: a vector of monitored ScriptedEnvs
     """
-    return DummyVecEnv(
-        [lambda i=i, own=own: Monitor(ScriptedEnv(i, own, end), **monitor) for i, own in enumerate(lengths)]
-    )
+    return DummyVecEnv([lambda i=i, own=own: Monitor(ScriptedEnv(i, own, end), **monitor) for i, own in enumerate(lengths)])
 
 
 class RandomLengthEnv(gym.Env):

@@ -110,9 +110,7 @@ def test_ppo_and_buffers():
     class Custom(RolloutBuffer):
         pass
 
-    refused(
-        PPO, "`rollout_buffer_class` must be None with `n_trajectories`", rollout_buffer_class=Custom, n_trajectories=2
-    )
+    refused(PPO, "`rollout_buffer_class` must be None with `n_trajectories`", rollout_buffer_class=Custom, n_trajectories=2)
     assert isinstance(PPO("MlpPolicy", scripted([[3]]), rollout_buffer_class=Custom, device="cpu").rollout_buffer, Custom)
     refused(PPO, "`max_trajectory_steps` must be None without `n_trajectories`, got 5", max_trajectory_steps=5)
 

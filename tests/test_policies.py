@@ -39,7 +39,8 @@ def test_an_actor_takes_the_weights_of_an_actor_critic():
     missing = model.policy.load_state_dict(other.state_dict(), strict=False)
     assert not missing.missing_keys
     observation = th.randn(5, 3)
-    assert th.equal(model.policy.get_distribution(observation).distribution.logits, other.get_distribution(observation).distribution.logits)
+    ours, theirs = (policy.get_distribution(observation).distribution.logits for policy in (model.policy, other))
+    assert th.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("policy", "observation"), KINDS)

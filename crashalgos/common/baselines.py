@@ -2,7 +2,7 @@
 Baselines b: S → ℝ that are subtracted from the **returns**, never from the rewards (slide "Baseline function").
 
 Unbiased: a constant, a callable of the observation, leave-one-out. Biased: the batch mean, because each return helps to
-make the mean that is subtracted from it: for N trajectories of one length it shrinks the expected gradient by (N − 1)/N.
+make the mean that is subtracted from it: R(τ) of N trajectories of one length gives (N − 1)/N of the exact gradient.
 """
 
 from collections.abc import Callable

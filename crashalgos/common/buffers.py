@@ -61,7 +61,7 @@ class TrajectoryBuffer(RolloutBuffer):
         self._final_observations: dict[int, Any] = {}
         self.generator_ready = False
 
-    def add(  # type: ignore[override]
+    def add(
         self,
         obs: Observations,
         action: np.ndarray,
@@ -161,9 +161,8 @@ class TrajectoryBuffer(RolloutBuffer):
         :return: GAE(λ) with these values, float32, computed in float64, shape (M,)
         """
         rewards, values, final_values = (np.asarray(x, dtype=np.float64) for x in (self.rewards, values, final_values))
-        return generalized_advantages(
-            rewards, values, final_values, self.lengths, self.gamma, self.gae_lambda
-        ).astype(np.float32)
+        advantages = generalized_advantages(rewards, values, final_values, self.lengths, self.gamma, self.gae_lambda)
+        return advantages.astype(np.float32)
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """
@@ -211,7 +210,7 @@ class TrajectoryBuffer(RolloutBuffer):
         return function(observations)
 
 
-class DictTrajectoryBuffer(TrajectoryBuffer, DictRolloutBuffer):  # type: ignore[misc]
+class DictTrajectoryBuffer(TrajectoryBuffer, DictRolloutBuffer):
     """
     :class:`TrajectoryBuffer` for Dict observations, as SB3's ``DictRolloutBuffer``.
 

@@ -1,7 +1,7 @@
 """SB3's ``OnPolicyAlgorithm`` with its rollout loop in small steps: one collector, for n_steps or for N whole trajectories."""
 
 import warnings
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch as th
@@ -14,11 +14,23 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from crashalgos.common.buffers import DictTrajectoryBuffer, TrajectoryBuffer
+from crashalgos.common.buffers import NO_TRAJECTORY, DictTrajectoryBuffer, TrajectoryBuffer
 from crashalgos.common.checks import check_count, check_number, check_schedule
 from crashalgos.common.trajectories import TrajectorySampler
 
 SelfPolicyGradientAlgorithm = TypeVar("SelfPolicyGradientAlgorithm", bound="PolicyGradientAlgorithm")
+
+
+class Step(NamedTuple):
+    """One step of all envs, and what the policy said to it."""
+
+    actions: np.ndarray
+    values: th.Tensor | None
+    log_probs: th.Tensor
+    new_obs: Any
+    rewards: np.ndarray
+    dones: np.ndarray
+    infos: list[dict[str, Any]]
 
 
 class PolicyGradientAlgorithm(OnPolicyAlgorithm):
@@ -51,7 +63,6 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     ent_coef: float | Schedule  # type: ignore[assignment]
     max_grad_norm: float | None  # type: ignore[assignment]
-    rollout_buffer: RolloutBuffer | TrajectoryBuffer  # type: ignore[assignment]
 
     def __init__(
         self,
@@ -127,7 +138,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         # One env is never in the middle of an episode when its trajectory is over, unless it was cut
         if (self.env.num_envs > 1 or self.max_trajectory_steps is not None) and _forbids_early_resets(self.env):
             raise ValueError(
-                "An env wrapped in Monitor(allow_early_resets=False) cannot be reset in the middle of an episode, as rollouts of "
+                "An env in Monitor(allow_early_resets=False) cannot be reset in the middle of an episode, as rollouts of "
                 "`n_trajectories` need: use Monitor(allow_early_resets=True)"
             )
 
@@ -192,7 +203,9 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
                 return False
 
             n_steps += 1
-            self._store_step(rollout_buffer, actions, values, log_probs, new_obs, rewards, dones, infos)
+            if isinstance(self.action_space, spaces.Discrete):
+                actions = actions.reshape(-1, 1)
+            self._store_step(rollout_buffer, Step(actions, values, log_probs, new_obs, rewards, dones, infos))
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
             self._restart_if_stuck(env)
@@ -226,56 +239,35 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         if self.n_trajectories is not None:
             self._last_obs, self._last_episode_starts = new_obs, dones
 
-    def _store_step(
-        self,
-        rollout_buffer: RolloutBuffer,
-        actions: np.ndarray,
-        values: th.Tensor,
-        log_probs: th.Tensor,
-        new_obs: Any,
-        rewards: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
+    def _store_step(self, rollout_buffer: RolloutBuffer, step: Step) -> None:
         if isinstance(rollout_buffer, TrajectoryBuffer):
-            self._store_trajectory_step(rollout_buffer, actions, values, log_probs, new_obs, rewards, dones, infos)
+            self._store_trajectory_step(rollout_buffer, step)
             return
-        self._update_info_buffer(infos, dones)
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.reshape(-1, 1)
-        for env in np.flatnonzero(dones):
-            if (final_obs := _truncated_at(infos[env])) is not None:
+        self._update_info_buffer(step.infos, step.dones)
+        for env in np.flatnonzero(step.dones):
+            if (final_obs := _truncated_at(step.infos[env])) is not None:
+                # A batch of one for each env, as in SB3: the last bit of a value depends on the size of its batch
                 final_value = self._predict_values(self.policy.obs_to_tensor(final_obs)[0])[0]
-                rewards[env] += (self.gamma * final_value).item()
-        rollout_buffer.add(
-            self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs  # type: ignore[arg-type]
-        )
+                step.rewards[env] += (self.gamma * final_value).item()
+        obs, starts = self._last_obs, self._last_episode_starts
+        rollout_buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs)  # type: ignore[arg-type]
 
-    def _store_trajectory_step(
-        self,
-        rollout_buffer: TrajectoryBuffer,
-        actions: np.ndarray,
-        values: th.Tensor,
-        log_probs: th.Tensor,
-        new_obs: Any,
-        rewards: np.ndarray,
-        dones: np.ndarray,
-        infos: list[dict[str, Any]],
-    ) -> None:
+    def _store_trajectory_step(self, rollout_buffer: TrajectoryBuffer, step: Step) -> None:
         sampler = self._sampler
-        collecting = sampler.numbers >= 0
-        self._update_info_buffer([info for info, kept in zip(infos, collecting, strict=True) if kept], dones[collecting])
+        obs, starts = self._last_obs, self._last_episode_starts
+        assert obs is not None and starts is not None
         rollout_buffer.add(
-            self._last_obs, actions, rewards, self._last_episode_starts, values, log_probs, sampler.numbers  # type: ignore[arg-type]
+            obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers
         )
-        ended = sampler.step(self._unnormalized(rewards), dones)
+        collecting = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
+        self._update_info_buffer([step.infos[env] for env in collecting], step.dones[collecting])
+        ended = sampler.step(self._unnormalized(step.rewards), step.dones)
         for env in ended:
-            number = sampler.numbers[env]
-            final_obs = _truncated_at(infos[env]) if dones[env] else _of_env(new_obs, env)
-            rollout_buffer.end_trajectory(number, final_obs)
-            if dones[env] and "episode" in infos[env]:
-                sampler.returns[number] = infos[env]["episode"]["r"]
-        sampler.release(ended, dones)
+            info, number = step.infos[env], sampler.numbers[env]
+            rollout_buffer.end_trajectory(number, _truncated_at(info) if step.dones[env] else _of_env(step.new_obs, env))
+            if step.dones[env] and "episode" in info:
+                sampler.returns[number] = info["episode"]["r"]
+        sampler.release(ended, step.dones)
 
     def _restart_if_stuck(self, env: VecEnv) -> None:
         if self.n_trajectories is not None and self._sampler.stuck:
@@ -350,7 +342,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     # ------------------------------------------------------------------ learn
 
-    def learn(  # type: ignore[override]
+    def learn(
         self: SelfPolicyGradientAlgorithm,
         total_timesteps: int,
         callback: MaybeCallback = None,

@@ -15,8 +15,8 @@ from torch import nn
 
 class ActorPolicy(ActorCriticPolicy):
     """
-    π_θ alone: no value network, and nothing that could read a value. ``forward`` and ``evaluate_actions`` return ``None`` where
-    an actor-critic policy returns values.
+    π_θ alone: no value network, and nothing that could read a value. ``forward`` and ``evaluate_actions`` return ``None``
+    where an actor-critic policy returns values.
 
     :param args: SB3's policy arguments
     :param kwargs: SB3's policy arguments. In ``net_arch`` only ``pi`` (or a plain list) counts; ``share_features_extractor``
@@ -89,13 +89,13 @@ class SeparateActorCriticPolicy(ActorCriticPolicy):
     value_optimizer: th.optim.Optimizer
 
     def __init__(self, *args: Any, share_features_extractor: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, share_features_extractor=share_features_extractor, **kwargs)
+        super().__init__(*args, **{**kwargs, "share_features_extractor": share_features_extractor})
 
     def _build(self, lr_schedule: Schedule) -> None:
         if self.share_features_extractor and any(True for _ in self.features_extractor.parameters()):
             raise ValueError(
-                "`share_features_extractor` must be False, got True: "
-                f"{type(self.features_extractor).__name__} has parameters, and the optimizers of actor and critic cannot both own them"
+                f"`share_features_extractor` must be False, got True: {type(self.features_extractor).__name__} has "
+                "parameters, and the optimizers of actor and critic cannot both own them"
             )
         super()._build(lr_schedule)
         self.optimizer = _make_optimizer(self, self.actor_parameters(), lr_schedule)
@@ -124,7 +124,5 @@ class SeparateMultiInputActorCriticPolicy(SeparateActorCriticPolicy, MultiInputA
     """:class:`SeparateActorCriticPolicy` for Dict observations, with SB3's ``CombinedExtractor``."""
 
 
-def _make_optimizer(
-    policy: ActorCriticPolicy, parameters: list[nn.Parameter], lr_schedule: Schedule
-) -> th.optim.Optimizer:
+def _make_optimizer(policy: ActorCriticPolicy, parameters: list[nn.Parameter], lr_schedule: Schedule) -> th.optim.Optimizer:
     return policy.optimizer_class(parameters, lr=lr_schedule(1), **policy.optimizer_kwargs)  # type: ignore[call-arg]

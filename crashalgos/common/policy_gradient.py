@@ -75,8 +75,8 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
             check_count("batch_size", self.batch_size)
         if not issubclass(self.policy_class, self.policy_base):
             raise ValueError(
-                f"`policy` must be one of {', '.join(map(repr, self.policy_aliases))} or a subclass of {self.policy_base.__name__}, "
-                f"got {self.policy_class.__name__}: {self.policy_reason}"
+                f"`policy` must be one of {', '.join(map(repr, self.policy_aliases))} or a subclass of "
+                f"{self.policy_base.__name__}, got {self.policy_class.__name__}: {self.policy_reason}"
             )
 
     def _ascend_objective(self, weights: np.ndarray) -> None:
@@ -105,6 +105,7 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         for chunk in self.rollout_buffer.chunks(self.batch_size):
             _, log_probs, entropy = self.policy.evaluate_actions(chunk.observations, self._actions_for_policy(chunk.actions))
             objective = policy_gradient_objective(log_probs, chunk.advantages, n_trajectories)
+            assert entropy is not None  # only squashed gSDE has none in closed form
             entropy_sum = entropy.sum()
             loss = -objective - ent_coef * entropy_sum / n_trajectories
             log.add(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)

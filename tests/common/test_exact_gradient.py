@@ -48,9 +48,7 @@ def _trajectories(state: int = 0, steps_left: int = HORIZON) -> list[Trajectory]
         reward = REWARD[state][action][outcome]
         rests = [Trajectory([], [], [], 1.0)] if outcome == 0 else _trajectories(outcome - 1, steps_left - 1)
         for rest in rests:
-            found.append(
-                Trajectory([state, *rest.states], [action, *rest.actions], [reward, *rest.rewards], p * rest.p)
-            )
+            found.append(Trajectory([state, *rest.states], [action, *rest.actions], [reward, *rest.rewards], p * rest.p))
     return found
 
 
@@ -172,15 +170,16 @@ def test_batch_mean_is_biased_and_by_how_much():
     theta = th.tensor(THETA, requires_grad=True)
     log_pi = log_softmax(theta)
     p = [probability(tau, log_pi) for tau in full_length]
+    q = [float(each.detach()) for each in p]
     # Trajectories as drawn under the condition that all have three steps, which depends on θ through actions alone
-    exact = th.autograd.grad(sum(q * sum(t.rewards) for q, t in zip(p, full_length, strict=True)), theta, retain_graph=True)[0]
+    expected_return = sum(each * sum(tau.rewards) for each, tau in zip(p, full_length, strict=True))
+    exact = th.autograd.grad(expected_return, theta, retain_graph=True)[0]
     mass = th.autograd.grad(sum(p), theta)[0].numpy()
-    total = sum(float(q) for q in p)
-    mean_return = sum(float(q) * sum(t.rewards) for q, t in zip(p, full_length, strict=True)) / total
+    total, mean_return = sum(q), float(expected_return.detach()) / sum(q)
     found = sum(
-        float(q1) * float(q2) * estimate((t1, t2), total_return, 1.0, "mean")
-        for (q1, t1), (q2, t2) in product(zip(p, full_length, strict=True), repeat=2)
-    ) / total**2
+        q1 * q2 * estimate((t1, t2), total_return, 1.0, "mean") / total**2
+        for (q1, t1), (q2, t2) in product(list(zip(q, full_length, strict=True)), repeat=2)
+    )
     expected = (exact.numpy() - mean_return * mass) / total / 2
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
@@ -228,9 +227,8 @@ def fill(model, sample: tuple[Trajectory, ...]) -> None:
         for state, action, reward in zip(tau.states, tau.actions, tau.rewards, strict=True):
             with th.no_grad():
                 values, log_prob, _ = model.policy.evaluate_actions(th.tensor([state]), th.tensor([action]))
-            buffer.add(
-                np.array([state]), np.array([action]), np.array([reward]), np.array([False]), values, log_prob, np.array([number])
-            )
+            obs, actions, rewards, numbers = (np.array([x]) for x in (state, action, reward, number))
+            buffer.add(obs, actions, rewards, np.array([False]), values, log_prob, numbers)
         buffer.end_trajectory(number, None)
     buffer.finish()
     model._evaluate_trajectories(buffer)

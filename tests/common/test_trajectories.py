@@ -143,7 +143,7 @@ def standard_errors_off(returns: np.ndarray, true_mean: float) -> float:
 
 @pytest.mark.parametrize("n_envs", [1, 3, 8])
 def test_sampling_is_unbiased(n_envs):
-    n_trajectories, n_rollouts = 10, 150
+    n_trajectories, n_rollouts = 10, 300
     env = make_vec_env(RandomLengthEnv, n_envs, seed=1)
     _, rollouts = collect(env, n_trajectories, n_rollouts, policy_kwargs=dict(net_arch=[]))
     returns = np.array([logged["rollout/trajectory_return_mean"] for logged in rollouts.logged])
@@ -153,7 +153,7 @@ def test_sampling_is_unbiased(n_envs):
 
 @pytest.mark.parametrize("n_envs", [3, 8])
 def test_first_finished_would_be_biased(n_envs):
-    returns = first_finished(make_vec_env(RandomLengthEnv, n_envs, seed=1), 10, 150)
+    returns = first_finished(make_vec_env(RandomLengthEnv, n_envs, seed=1), 10, 300)
     assert returns.mean() < 10.5
     assert standard_errors_off(returns, 10.5) > 6
 
@@ -213,7 +213,7 @@ def test_training_stopped_in_a_rollout_starts_afresh_next_time():
 
 def test_vec_normalize_and_frame_stack():
     env = VecNormalize(VecFrameStack(scripted([[2], [3]]), 2), gamma=0.9)
-    model, rollouts = collect(env, 3, n_rollouts=2)
+    _, rollouts = collect(env, 3, n_rollouts=2)
     observations, lengths, _ = rollouts.samples[0]
     assert observations.shape == (2 + 3 + 2, 6) and lengths.tolist() == [2, 3, 2]
     assert np.abs(observations).max() <= env.clip_obs
