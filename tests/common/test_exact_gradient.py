@@ -1,12 +1,5 @@
-"""
-The estimators against the exact gradient, on an MDP small enough to enumerate.
+"""The estimators against the exact gradient, on an MDP small enough to enumerate: as pure functions, and as the classes."""
 
-Two states, two actions, at most three steps; s₁ = 0. An action leads to the end, to state 0 or to state 1; the third step is
-the last. That makes 42 trajectories. The exact gradient of the expected return is that of Σ_τ π_θ(τ) R(τ) by autograd, with
-no use of the score-function identity that the estimators rest on.
-"""
-
-from dataclasses import dataclass
 from itertools import product
 
 import gymnasium as gym
@@ -16,95 +9,24 @@ import torch as th
 from gymnasium import spaces
 
 from crashalgos import PPO, REINFORCE, BaselinePG
-from crashalgos.common.baselines import baseline_values
-from crashalgos.common.losses import policy_gradient_objective
 from crashalgos.common.returns import reward_to_go, total_return
+from crashalgos.experiments.enumeration import (
+    HORIZON,
+    N_ACTIONS,
+    N_STATES,
+    THETA,
+    Sample,
+    Trajectory,
+    estimate,
+    exact_gradient,
+    expectation_and_variance,
+    probability,
+    relative_error,
+    samples,
+    trajectories,
+)
 
-N_STATES = N_ACTIONS = 2
-HORIZON = 3
-# P[s][a] = probabilities of (end, state 0, state 1); REWARD[s][a][outcome]
-P = [[[0.2, 0.5, 0.3], [0.1, 0.3, 0.6]], [[0.4, 0.4, 0.2], [0.3, 0.1, 0.6]]]
-REWARD = [[[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]], [[5.0, 0.5, -2.0], [1.0, -0.5, 4.0]]]
-THETA = np.array([[0.3, -0.4], [-0.2, 0.9]])
-
-
-@dataclass
-class Trajectory:
-    states: list[int]
-    actions: list[int]
-    rewards: list[float]
-    p: float  # the env's share of its probability
-
-
-def _trajectories(state: int = 0, steps_left: int = HORIZON) -> list[Trajectory]:
-    if steps_left == 0:
-        return [Trajectory([], [], [], 1.0)]
-    found = []
-    for action, outcome in product(range(N_ACTIONS), range(3)):
-        # The third step ends the episode whatever the outcome: one outcome stands for all, with the reward of the end
-        if steps_left == 1 and outcome > 0:
-            continue
-        p = 1.0 if steps_left == 1 else P[state][action][outcome]
-        reward = REWARD[state][action][outcome]
-        rests = [Trajectory([], [], [], 1.0)] if outcome == 0 else _trajectories(outcome - 1, steps_left - 1)
-        for rest in rests:
-            found.append(Trajectory([state, *rest.states], [action, *rest.actions], [reward, *rest.rewards], p * rest.p))
-    return found
-
-
-TRAJECTORIES = _trajectories()
-
-
-def log_softmax(theta: th.Tensor) -> th.Tensor:
-    return th.log_softmax(theta, dim=-1)
-
-
-def probability(tau: Trajectory, log_pi: th.Tensor) -> th.Tensor:
-    return tau.p * log_pi[tau.states, tau.actions].sum().exp()
-
-
-def exact_gradient(gamma: float = 1.0) -> np.ndarray:
-    theta = th.tensor(THETA, requires_grad=True)
-    log_pi = log_softmax(theta)
-    expected_return = sum(
-        probability(tau, log_pi) * sum(gamma**t * reward for t, reward in enumerate(tau.rewards)) for tau in TRAJECTORIES
-    )
-    expected_return.backward()
-    return theta.grad.numpy()
-
-
-def estimate(sample: tuple[Trajectory, ...], weighting, gamma: float, baseline) -> np.ndarray:
-    """∇J(θ) of one sample, by the pure functions."""
-    lengths = np.array([len(tau.rewards) for tau in sample])
-    states = np.concatenate([tau.states for tau in sample])
-    actions = np.concatenate([tau.actions for tau in sample])
-    returns = weighting(np.concatenate([np.array(tau.rewards) for tau in sample]), lengths, gamma)
-    weights = returns - baseline_values(baseline, returns, lengths, states)
-    theta = th.tensor(THETA, requires_grad=True)
-    log_probs = log_softmax(theta)[states, actions]
-    policy_gradient_objective(log_probs, th.as_tensor(weights), len(sample)).backward()
-    return theta.grad.numpy()
-
-
-def samples_of(n: int) -> list[tuple[tuple[Trajectory, ...], float]]:
-    log_pi = log_softmax(th.tensor(THETA))
-    probabilities = [float(probability(tau, log_pi)) for tau in TRAJECTORIES]
-    indices = range(len(TRAJECTORIES))
-    return [
-        (tuple(TRAJECTORIES[i] for i in chosen), float(np.prod([probabilities[i] for i in chosen])))
-        for chosen in product(indices, repeat=n)
-    ]
-
-
-def expectation_and_variance(n: int, weighting, gamma: float = 1.0, baseline=None) -> tuple[np.ndarray, float]:
-    weighted = [(p, estimate(sample, weighting, gamma, baseline)) for sample, p in samples_of(n)]
-    mean = sum(p * gradient for p, gradient in weighted)
-    variance = sum(p * float(((gradient - mean) ** 2).sum()) for p, gradient in weighted)
-    return mean, variance
-
-
-def relative_error(found: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+TRAJECTORIES = trajectories()
 
 
 def state_values(states: np.ndarray) -> np.ndarray:
@@ -112,8 +34,8 @@ def state_values(states: np.ndarray) -> np.ndarray:
 
 
 def test_the_enumeration_is_complete():
-    assert len(TRAJECTORIES) == 42
-    assert sum(p for _, p in samples_of(1)) == pytest.approx(1.0, abs=1e-14)
+    assert len(TRAJECTORIES) == 42 == len(set(TRAJECTORIES))
+    assert sum(p for _, p in samples(1)) == pytest.approx(1.0, abs=1e-14)
 
 
 @pytest.mark.parametrize("weighting", [reward_to_go, total_return])
@@ -167,9 +89,8 @@ def test_batch_mean_is_biased_and_by_how_much():
     assert relative_error(found, exact_gradient()) > 0.1
 
     full_length = [tau for tau in TRAJECTORIES if len(tau.rewards) == HORIZON]
-    theta = th.tensor(THETA, requires_grad=True)
-    log_pi = log_softmax(theta)
-    p = [probability(tau, log_pi) for tau in full_length]
+    theta = th.tensor(THETA, dtype=th.float64, requires_grad=True)
+    p = [probability(tau, theta) for tau in full_length]
     q = [float(each.detach()) for each in p]
     # Trajectories as drawn under the condition that all have three steps, which depends on θ through actions alone
     expected_return = sum(each * sum(tau.rewards) for each, tau in zip(p, full_length, strict=True))
@@ -214,13 +135,13 @@ def tabular(algorithm, n: int, **kwargs):
         **kwargs,
     )
     with th.no_grad():
-        model.policy.action_net.weight.copy_(th.as_tensor(THETA.T))
+        model.policy.action_net.weight.copy_(th.tensor(THETA).T)
         model.policy.action_net.bias.zero_()
     model.learn(1)
     return model
 
 
-def fill(model, sample: tuple[Trajectory, ...]) -> None:
+def fill(model, sample: Sample) -> None:
     buffer = model.rollout_buffer
     buffer.reset()
     for number, tau in enumerate(sample):
@@ -234,7 +155,7 @@ def fill(model, sample: tuple[Trajectory, ...]) -> None:
     model._evaluate_trajectories(buffer)
 
 
-def gradient_of(model, sample: tuple[Trajectory, ...]) -> np.ndarray:
+def gradient_of(model, sample: Sample) -> np.ndarray:
     """∇J(θ), which is what ``train`` leaves in the gradient of −J."""
     fill(model, sample)
     model.train()
@@ -242,7 +163,7 @@ def gradient_of(model, sample: tuple[Trajectory, ...]) -> np.ndarray:
 
 
 def expectation(model, n: int) -> np.ndarray:
-    return sum(p * gradient_of(model, sample) for sample, p in samples_of(n))
+    return sum(p * gradient_of(model, sample) for sample, p in samples(n))
 
 
 @pytest.mark.parametrize("weighting", ["reward_to_go", "total_return"])
@@ -289,7 +210,7 @@ def fitted(fit_value_first: bool) -> float:
     )
     start = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
     total = 0.0
-    for sample, p in samples_of(1):
+    for sample, p in samples(1):
         model.policy.load_state_dict(start)
         total = total + p * gradient_of(model, sample)
     return relative_error(total, exact_gradient())
@@ -335,7 +256,7 @@ def test_objective_is_a_sum_over_t_and_a_mean_over_n(algorithm):
         return gradient_of(model, sample)
 
     first, second = TRAJECTORIES[17], TRAJECTORIES[41]
-    longer = Trajectory([*second.states, 0, 1, 1], [*second.actions, 1, 0, 1], [*second.rewards, 0.0, 0.0, 0.0], 1.0)
+    longer = Trajectory((*second.states, 0, 1, 1), (*second.actions, 1, 0, 1), (*second.rewards, 0.0, 0.0, 0.0))
     once = gradient((first, second))
     assert np.abs(once).max() > 0.1
     np.testing.assert_allclose(gradient((first, longer)), once, rtol=1e-5)

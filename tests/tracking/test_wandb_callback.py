@@ -79,6 +79,8 @@ def test_run_has_config_every_figure_and_the_model(tmp_path, monkeypatch, read_r
     dumped = [json.loads(line) for line in (tmp_path / "log" / "progress.json").read_text().splitlines()]
     assert [{k: v for k, v in row.items() if k != "global_step"} for row in run.rows[:3]] == dumped
 
+    order = [record["type"] for record in run.records if record["type"] in ("history", "artifact")]
+    assert order == [*4 * ["history"], "artifact"]  # the figures are safe before the model is saved
     [artifact] = run.of_type("artifact")
     assert artifact["type"] == "model"
     files = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
@@ -203,7 +205,7 @@ def test_model_is_saved_while_tracked(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "log_artifact", "finish", "define_metric"])
-def test_error_of_wandb_never_stops_the_training(broken, tmp_path, monkeypatch):
+def test_error_of_wandb_never_stops_the_training(broken, tmp_path, monkeypatch, read_run):
     def fail(*args, **kwargs):
         raise OSError("No space left on device")
 
@@ -221,6 +223,8 @@ def test_error_of_wandb_never_stops_the_training(broken, tmp_path, monkeypatch):
     assert model.num_timesteps == 3 * N_STEPS and model._n_updates == 3
     assert len((tmp_path / "log" / "progress.csv").read_text().splitlines()) == 4
     assert len(model.logger.output_formats) == 1
+    if broken in ("log_artifact", "define_metric"):  # the figures, which did not fail, are there
+        assert read_run(callback.run_dir).series("train/n_updates") == [(64, 1), (96, 2), (96, 3)]
 
 
 def test_disabled_by_argument_and_by_environment(tmp_path, monkeypatch):

@@ -1,0 +1,1 @@
+"""Experiments: one training (``run``), many of them in parallel (``grid``), and what they show (``report``, ``plots``)."""

@@ -1,0 +1,142 @@
+"""What was trained, on what, with which versions: plain values that describe a run."""
+
+import functools
+import importlib.metadata
+import inspect
+import platform
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
+
+_PACKAGES = ("torch", "stable-baselines3", "gymnasium", "numpy", "wandb")
+_LONGEST_TEXT = 200
+_LARGEST_ARRAY = 20
+
+
+def run_config(model: BaseAlgorithm) -> dict[str, Any]:
+    """
+    Describe a model and its surroundings. The hyperparameters lie at the top level, under their arguments' names.
+
+    :param model: an SB3 model with an environment
+    :return: numbers, short texts, and lists and dictionaries of these
+    """
+    env = model.get_env()
+    return {
+        "algorithm": type(model).__name__,
+        **hyperparameters(model),
+        "n_parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
+        "env": None if env is None else describe_env(env),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+
+
+def hyperparameters(model: BaseAlgorithm) -> dict[str, Any]:
+    """
+    The constructor's arguments as the model keeps them.
+
+    :param model: an SB3 model
+    :return: a plain value for each argument that the model has as an attribute
+    """
+    names: dict[str, None] = {}
+    for cls in type(model).__mro__:
+        parameters = inspect.signature(cls).parameters.values()
+        names.update(dict.fromkeys(parameter.name for parameter in parameters))
+        # A constructor without *args or **kwargs names all that it accepts
+        if not any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
+            break
+    values = {name: getattr(model, name) for name in names if name not in ("self", "env", "policy") and hasattr(model, name)}
+    return {"policy": model.policy_class.__name__} | {
+        name: plain(value) for name, value in values.items() if not name.startswith("_")
+    }
+
+
+def describe_env(env: VecEnv) -> dict[str, Any]:
+    """
+    :param env: the training environment
+    :return: its id (``None`` without a gymnasium spec), number of copies, wrappers (outermost first) and spaces
+    """
+    wrappers = []
+    description: dict[str, Any] = {}
+    unwrapped = env
+    while isinstance(unwrapped, VecEnvWrapper):
+        wrappers.append(type(unwrapped).__name__)
+        if isinstance(unwrapped, VecNormalize):
+            names = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
+            description["vec_normalize"] = {name: plain(getattr(unwrapped, name)) for name in names}
+        unwrapped = unwrapped.venv
+    try:
+        spec = unwrapped.get_attr("spec", indices=0)[0]
+    except Exception:  # a VecEnv of another make need not know of gymnasium's specs
+        spec = None
+    wrappers.append(type(unwrapped).__name__)
+    if spec is not None:
+        wrappers += [wrapper.name for wrapper in reversed(spec.additional_wrappers)]
+    return description | {
+        "id": None if spec is None else spec.id,
+        "n_envs": env.num_envs,
+        "wrappers": wrappers,
+        "observation_space": str(env.observation_space),
+        "action_space": str(env.action_space),
+    }
+
+
+def versions() -> dict[str, str]:
+    """:return: the version of Python and of each package that shapes the numbers of a run"""
+    import crashalgos
+
+    found = {"python": platform.python_version(), "crashalgos": crashalgos.__version__}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # W&B is optional
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """:return: the commit that is checked out in the working directory, ``None`` without git or a repository"""
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
+
+
+def plain(value: Any) -> Any:
+    """
+    A value as numbers, short texts, and lists and dictionaries of these, with no memory address in it.
+
+    :param value: anything
+    :return: the value itself where it is plain, a constant schedule's constant, the name of a class or function,
+        a short text otherwise
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist()) if value.size <= _LARGEST_ARRAY else f"array of shape {value.shape}"
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, FloatSchedule):
+        return plain(value.value_schedule)
+    if isinstance(value, ConstantSchedule):
+        return value.val
+    if isinstance(value, th.device):
+        return str(value)
+    if isinstance(value, functools.partial):
+        arguments = [*map(repr, map(plain, value.args)), *(f"{key}={plain(item)!r}" for key, item in value.keywords.items())]
+        return f"{plain(value.func)}({', '.join(arguments)})"
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    text = repr(value)
+    return text if "0x" not in text and len(text) <= _LONGEST_TEXT else type(value).__qualname__

@@ -1,0 +1,277 @@
+"""Track a training in Weights & Biases."""
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+from stable_baselines3.common.callbacks import BaseCallback
+
+from crashalgos.tracking.evaluation_video import record_episode
+from crashalgos.tracking.run_config import plain, run_config
+from crashalgos.tracking.wandb_output_format import WandbOutputFormat
+
+if TYPE_CHECKING:
+    import wandb
+    from stable_baselines3.common.logger import Logger
+
+_MODES = ("online", "offline", "disabled")
+_FORBIDDEN = "/\\#?%:"
+# Seconds. W&B's own limits are 90 and none: a training that ended would wait for a network that does not come back.
+_TIME_LIMITS = {"init_timeout": 30, "finish_timeout": 60}
+
+
+class WandbCallback(BaseCallback):
+    """
+    Track a training in a Weights & Biases run: every figure of SB3's logger over ``global_step`` (those of the last
+    update, which SB3 records after its last dump, included), the configuration, and at the end the model.
+
+    The run is online when there is an API key, offline otherwise; nothing ever asks for one. An error of W&B is
+    reported by one warning and never stops the training. Each ``learn`` ends its run, so that all of it is on disk.
+    The next ``learn(reset_num_timesteps=False)`` continues this run, any other begins a new one.
+
+    :param project: the W&B project
+    :param name: name of the run; W&B invents one by default
+    :param group: name under which W&B shows runs together, for example the seeds of one setting
+    :param job_type: kind of the run, for example "train"
+    :param tags: labels of the run
+    :param config: more entries for the run's configuration, which win over those found on the model
+    :param dir: folder in which W&B makes its folder ``wandb``; ``WANDB_DIR`` or the working directory by default
+    :param mode: "online", "offline" or "disabled"; by default ``WANDB_MODE``, or else whether there is an API key
+    :param run_id: id of the run, to continue the one that an earlier process began
+    :param save_model: keep the final model, and the statistics of a ``VecNormalize``, as an artifact of type "model"
+    :param video_env: environment (its id, or a function that makes it with ``render_mode="rgb_array"``) in which one
+        deterministic episode is filmed at the end; needs the extra ``crashalgos[video]``
+    :param verbose: 1 to say in one line where the run is, 0 to be silent
+    """
+
+    def __init__(
+        self,
+        project: str,
+        *,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+        dir: str | os.PathLike[str] | None = None,
+        mode: str | None = None,
+        run_id: str | None = None,
+        save_model: bool = True,
+        video_env: str | Callable[[], gym.Env] | None = None,
+        verbose: int = 1,
+    ):
+        super().__init__(verbose)
+        _check_name("project", project)
+        if run_id is not None:
+            _check_name("run_id", run_id)
+        if isinstance(tags, str) or not all(isinstance(tag, str) and 1 <= len(tag) <= 64 for tag in tags):
+            raise ValueError(f"tags={tags!r} must be a sequence of texts of 1 to 64 characters")
+        if config is not None and not isinstance(config, Mapping):
+            raise ValueError(f"config={config!r} must be a mapping")
+        if mode is not None and mode not in _MODES:
+            raise ValueError(f"mode={mode!r} must be one of {', '.join(map(repr, _MODES))} or None")
+        if dir is not None:
+            _check_folder(Path(dir))
+        if video_env is not None:
+            _check_video_env(video_env)
+
+        self.run_id = run_id  # of the current or last run
+        self.run_dir: Path | None = None  # its folder; a run that was continued has a folder for each part
+        self._run: wandb.Run | None = None
+        self._begin_options = {
+            "project": project,
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "tags": list(tags),
+        }
+        self._dir = dir
+        self._mode = mode
+        self._user_config = {} if config is None else config
+        self._save_model = save_model
+        self._video_env = video_env
+        self._offline = False
+        self._first_learn = True
+        self._warned = False
+        self._writer: WandbOutputFormat | None = None
+        self._run_logger: Logger | None = None
+        self._already_sent: dict[str, Any] = {}
+        self._last_step = 0
+
+    def _on_training_start(self) -> None:
+        if self._run is not None:  # the last learn raised an error
+            self._end_run(exit_code=1)
+        self._warned = False
+        self.run_dir = None
+        if (self._mode or os.environ.get("WANDB_MODE")) != "disabled":
+            self._attempt("starting the run", self._begin_run)
+
+    def _on_step(self) -> bool:
+        self._last_step = self.num_timesteps
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._run is None:
+            return
+        self._send_pending()
+        if self._save_model:
+            self._attempt("saving the model", self._log_model)
+        if self._video_env is not None:
+            self._attempt("recording the evaluation video", self._log_video)
+        self._end_run()
+
+    def _begin_run(self) -> None:
+        import wandb
+
+        # Continued is what continues the step axis, or (the first time) a run that another process began.
+        continued = self.run_id is not None and (self.num_timesteps > 0 or self._first_learn)
+        self._first_learn = False
+        self.run_id = self.run_id if continued else None
+        requested: Any = self._mode or os.environ.get("WANDB_MODE")
+        if continued and self._offline:
+            # A run that began on disk stays there: `wandb sync` then uploads its parts one after the other, and no part
+            # can reach the server before the one it continues.
+            requested = "offline"
+        # Several runs may share the process: none may capture its whole console.
+        settings = wandb.Settings(silent=True, console="off", finish_timeout_raises=True)
+        for limit, seconds in _TIME_LIMITS.items():
+            if f"WANDB_{limit.upper()}" not in os.environ:
+                setattr(settings, limit, seconds)
+        options: dict[str, Any] = self._begin_options | {
+            "config": run_config(self.model) | plain(self._user_config),
+            "dir": self._dir or os.environ.get("WANDB_DIR"),
+            "id": self.run_id,
+            # Online, the server appends to the run. Offline, every part has a folder of its own under the same id.
+            "resume": "allow" if continued else None,
+            "reinit": "create_new",
+            "settings": settings,
+        }
+        error: Exception | None = None
+        wandb.setup()
+        # Silent is also W&B's word for "there is no one to ask": without a key it then raises instead of prompting.
+        wandb.termsetup(wandb.Settings(silent=True), None)
+        try:
+            run = wandb.init(mode=requested or "online", **options)
+        except Exception as init_error:
+            error = init_error
+            run = wandb.init(mode="offline", **options)
+        finally:
+            wandb.termsetup(wandb.setup().settings, None)
+
+        self._run = run
+        self._last_step = self.num_timesteps
+        self.run_id = run.id
+        self.run_dir = Path(run.dir).parent
+        self._offline = run.offline
+        no_key = isinstance(error, wandb.errors.UsageError) and "API key" in str(error)
+        if error is not None and not (no_key and requested is None):
+            self._warn("starting the run online", error, "`wandb sync` uploads it later.")
+        if self.verbose >= 1:
+            hint = " (no API key: `wandb login` makes runs online)" if no_key else ""
+            print(f"W&B run {self.run_id}: {self.run_dir if self._offline else run.url}{hint}")
+
+        self._writer = WandbOutputFormat(run, self._attempt, self._already_sent)
+        self._run_logger = self.logger
+        self._run_logger.output_formats.append(self._writer)
+        run.define_metric("*", step_metric="global_step")
+
+    def _send_pending(self) -> None:
+        """Send what the logger holds since its last dump: the figures of the last update."""
+        if self._writer is None or self._run_logger is None:
+            return
+        # Not dumped: a dump would clear the values for everyone else who reads them after `learn`
+        pending = self._run_logger.name_to_value
+        self._writer.write(pending, self._run_logger.name_to_excluded, self._last_step)
+        self._writer.already_sent = self._already_sent = dict(pending)
+
+    def _end_run(self, exit_code: int = 0) -> None:
+        """
+        Finish the run, and leave the logger as it was.
+
+        :param exit_code: 0, or 1 for a training that failed
+        """
+        self._send_pending()
+        if self._run_logger is not None and self._writer in self._run_logger.output_formats:
+            self._run_logger.output_formats.remove(self._writer)
+        run, self._run, self._writer, self._run_logger = self._run, None, None, None
+        if run is not None:
+            self._attempt("finishing the run", lambda: run.finish(exit_code))
+
+    def _log_model(self) -> None:
+        import wandb
+
+        assert self._run is not None and self.run_dir is not None
+        artifact = wandb.Artifact(f"model-{self._run.id}", type="model", metadata={"global_step": self.num_timesteps})
+        folder = self.run_dir / "model"
+        folder.mkdir()
+        self.model.save(folder / "model.zip")
+        vec_normalize = self.model.get_vec_normalize_env()
+        if vec_normalize is not None:
+            vec_normalize.save(str(folder / "vec_normalize.pkl"))
+        for file in sorted(folder.iterdir()):
+            # "immutable" keeps the payload where it is: the default is a copy in W&B's data folder, outside the run's own
+            artifact.add_file(str(file), policy="immutable", skip_cache=True)
+        self._run.log_artifact(artifact)
+
+    def _log_video(self) -> None:
+        import wandb
+
+        assert self._run is not None and self.run_dir is not None and self._video_env is not None
+        path = record_episode(self.model, self._video_env, self.run_dir / "videos")
+        self._run.log({"eval/video": wandb.Video(str(path), format="mp4"), "global_step": self.num_timesteps})
+
+    def _attempt(self, what: str, action: Callable[[], Any]) -> Any:
+        """
+        Call W&B so that no error of it reaches the training.
+
+        :param what: what is done, for the warning
+        :param action: the call
+        :return: its result, ``None`` after an error
+        """
+        try:
+            return action()
+        except Exception as error:
+            self._warn(what, error, "Later errors of this run are not shown.")
+            return None
+
+    def _warn(self, what: str, error: Exception, consequence: str) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        place = "is in the files of SB3's logger only" if self.run_dir is None else f"is in {self.run_dir}"
+        warnings.warn(
+            f"W&B: {what} failed ({type(error).__name__}: {error}). "
+            f"The training goes on; what was tracked {place}. {consequence}",
+            stacklevel=3,
+        )
+
+
+def _check_name(argument: str, name: str) -> None:
+    if not isinstance(name, str) or not 1 <= len(name.strip()) <= len(name) <= 128 or set(name) & set(_FORBIDDEN):
+        raise ValueError(f"{argument}={name!r} must have 1 to 128 characters, none of them in {_FORBIDDEN!r}")
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ValueError(f"dir={str(folder)!r} must be a folder that can be written to")
+
+
+def _check_video_env(video_env: str | Callable[[], gym.Env]) -> None:
+    if importlib.util.find_spec("moviepy") is None:
+        raise ImportError(f"video_env={video_env!r} needs moviepy to write videos: pip install 'crashalgos[video]'")
+    if isinstance(video_env, str):
+        try:
+            gym.spec(video_env)
+        except gym.error.Error as error:
+            raise ValueError(f"video_env={video_env!r} must be the id of a registered environment: {error}") from error
+    elif not callable(video_env):
+        raise ValueError(f"video_env={video_env!r} must be the id of an environment or a function that makes one")
