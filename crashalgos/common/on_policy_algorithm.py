@@ -57,6 +57,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     :param n_trajectories: N; ``None``: rollouts of ``n_steps``
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
     :param compile: Whether to compile the gradient step
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param kwargs: The other arguments of SB3's ``OnPolicyAlgorithm``
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range
     """

@@ -26,7 +26,9 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
     :param n_trajectories: N, the number of trajectories a rollout
     :param batch_size: The gradient is accumulated over chunks of at most this many steps, which bounds memory and nothing
         else; ``None``: all at once
+    :param gae_lambda: λ of Generalized Advantage Estimation
     :param use_sde: Must be False: gSDE is for PPO alone
+    :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param kwargs: The other arguments of :class:`~crashalgos.common.on_policy_algorithm.PolicyGradientAlgorithm`
     """
 

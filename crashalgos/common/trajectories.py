@@ -5,7 +5,7 @@ import numpy as np
 from crashalgos.common.buffers import NO_TRAJECTORY
 
 #: Without `max_trajectory_steps`, a trajectory longer than this is taken for one that never ends
-ENDLESS_TRAJECTORY_STEPS = 100_000
+ENDLESS_TRAJECTORY_STEPS = 30_000
 
 
 class TrajectorySampler:
