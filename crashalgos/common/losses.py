@@ -70,33 +70,46 @@ def clip_value_change(values: th.Tensor, old_values: th.Tensor, clip_range_vf: f
     return old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
 
 
-def approximate_kl(log_ratios: th.Tensor) -> th.Tensor:
+def approximate_kl(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
     """
     KL(π_θOLD ‖ π_θ) ≈ mean((ρ − 1) − ln ρ) (k₃ of http://joschu.net/blog/kl-approx.html): never negative, low variance.
 
+    :param ratios: ρ, shape (B,)
     :param log_ratios: ln ρ, shape (B,)
     :return: a scalar
     """
-    _check_samples(log_ratios=log_ratios)
-    return th.mean((th.exp(log_ratios) - 1) - log_ratios)
+    _check_samples(ratios=ratios, log_ratios=log_ratios)
+    return th.mean((ratios - 1) - log_ratios)
 
 
 def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float) -> th.Tensor:
     """
-    The share of samples in each of the six cases of the slide "Exercise", and of those with A = 0. Where ρ is on a bound it
-    counts as inside, as it does for the gradient. The gradient with respect to ρ vanishes in ``pos_above``, in
-    ``neg_below``, and where A = 0.
+    Which of the six cases of the slide "Exercise" each sample is. Where ρ is on a bound it counts as inside, as it does for
+    the gradient. The gradient with respect to ρ vanishes in ``pos_above``, in ``neg_below``, and where A = 0.
 
     :param ratios: ρ, shape (B,)
     :param advantages: A as used in the loss, shape (B,)
     :param clip_range: ε
-    :return: shares in the order of ``SIX_CASES``, shape (7,), that sum to 1
+    :return: indices into ``SIX_CASES``, shape (B,)
     """
     _check_samples(ratios=ratios, advantages=advantages)
-    below, above = ratios < 1 - clip_range, ratios > 1 + clip_range
-    side = th.stack([below, ~(below | above), above])  # (3, B)
-    positive, negative = side & (advantages > 0), side & (advantages < 0)
-    return th.cat([positive, negative, (advantages == 0).unsqueeze(0)]).float().mean(dim=1)
+    side = 1 + (ratios > 1 + clip_range).long() - (ratios < 1 - clip_range).long()  # 0 below, 1 inside, 2 above
+    return th.where(advantages == 0, len(SIX_CASES) - 1, th.where(advantages > 0, side, side + 3))
+
+
+def six_case_shares(ratios: list[th.Tensor], advantages: list[th.Tensor], clip_range: float) -> th.Tensor:
+    """
+    The share of samples in each of the six cases, and of those with A = 0, averaged over minibatches.
+
+    :param ratios: ρ of each minibatch, shapes (B_1,), (B_2,), …
+    :param advantages: A of each minibatch, of the same shapes
+    :param clip_range: ε
+    :return: shares in the order of ``SIX_CASES``, shape (7,), that sum to 1
+    """
+    cases = six_cases(th.cat(ratios), th.cat(advantages), clip_range)
+    sizes = th.tensor([len(minibatch) for minibatch in ratios], device=cases.device)
+    share_of_sample = th.repeat_interleave(1.0 / (sizes.double() * len(sizes)), sizes)
+    return th.bincount(cases, weights=share_of_sample, minlength=len(SIX_CASES))
 
 
 def _check_samples(**tensors: th.Tensor) -> None:

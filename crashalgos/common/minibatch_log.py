@@ -7,7 +7,7 @@ import torch as th
 
 
 class MinibatchLog:
-    """Collects tensors under names, one of each name a minibatch, all of a name of one shape."""
+    """Collects tensors under names, one of each name a minibatch."""
 
     def __init__(self) -> None:
         self._figures: dict[str, list[th.Tensor]] = defaultdict(list)
@@ -32,6 +32,13 @@ class MinibatchLog:
         :return: the figure of the last minibatch
         """
         return self._figures[name][-1]
+
+    def figures(self, name: str) -> list[th.Tensor]:
+        """
+        :param name: as given to :meth:`add`
+        :return: the figure of each minibatch
+        """
+        return self._figures[name]
 
     def values(self, name: str) -> np.ndarray:
         """

@@ -16,7 +16,7 @@ from crashalgos.common.losses import (
     approximate_kl,
     clip_value_change,
     clipped_surrogate_objective,
-    six_cases,
+    six_case_shares,
     value_loss,
 )
 from crashalgos.common.minibatch_log import MinibatchLog
@@ -215,7 +215,8 @@ class PPO(PolicyGradientAlgorithm):
         advantages = self._advantages(batch.advantages)
 
         # ρ = π_θ(a|s) / π_θOLD(a|s)
-        ratios = th.exp(log_probs - batch.old_log_prob)
+        log_ratios = log_probs - batch.old_log_prob
+        ratios = th.exp(log_ratios)
         policy_loss = -clipped_surrogate_objective(ratios, advantages, clip_range)
 
         if self.clip_range_vf is not None:
@@ -232,9 +233,10 @@ class PPO(PolicyGradientAlgorithm):
                 value_loss=critic_loss,
                 entropy_loss=entropy_loss,
                 loss=loss,
-                approx_kl=approximate_kl(log_probs - batch.old_log_prob),
+                approx_kl=approximate_kl(ratios, log_ratios),
                 clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
-                six_cases=six_cases(ratios, advantages, clip_range),
+                ratios=ratios,
+                advantages=advantages,
             )
         return loss
 
@@ -269,9 +271,11 @@ class PPO(PolicyGradientAlgorithm):
         self._log_std()
         if log.count("grad_norm"):
             self.logger.record("train/grad_norm", log.mean("grad_norm"))
-        for case, share in zip(SIX_CASES, log.mean("six_cases"), strict=True):
+        clip_range = self._scheduled(self.clip_range)
+        shares = six_case_shares(log.figures("ratios"), log.figures("advantages"), clip_range)
+        for case, share in zip(SIX_CASES, shares.tolist(), strict=True):
             self.logger.record(f"train/cases/{case}", share)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/clip_range", self._scheduled(self.clip_range))
+        self.logger.record("train/clip_range", clip_range)
         if self.clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", self._scheduled(self.clip_range_vf))

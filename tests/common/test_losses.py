@@ -11,6 +11,7 @@ from crashalgos.common.losses import (
     clip_value_change,
     clipped_surrogate_objective,
     policy_gradient_objective,
+    six_case_shares,
     six_cases,
     value_loss,
 )
@@ -61,14 +62,14 @@ def test_gradient_and_reported_case_agree_everywhere():
             rho = ratio.clone().reshape(1).requires_grad_()
             advantages = th.tensor([advantage], dtype=th.float64)
             clipped_surrogate_objective(rho, advantages, EPSILON).backward()
-            case = SIX_CASES[six_cases(rho, advantages, EPSILON).argmax()]
+            case = SIX_CASES[six_cases(rho, advantages, EPSILON).item()]
             assert (rho.grad.item() == 0.0) == (case in ("pos_above", "neg_below"))
 
 
 def test_shares_of_the_six_cases_by_hand():
     ratios = th.tensor([BELOW, INSIDE, INSIDE, ABOVE, BELOW, ABOVE, ABOVE, 1.0])
     advantages = th.tensor([1.0, 1.0, 2.0, 1.0, -1.0, -1.0, -1.0, 0.0])
-    shares = dict(zip(SIX_CASES, six_cases(ratios, advantages, EPSILON).tolist(), strict=True))
+    shares = dict(zip(SIX_CASES, six_case_shares([ratios], [advantages], EPSILON).tolist(), strict=True))
     assert shares == {
         "pos_below": 1 / 8,
         "pos_inside": 2 / 8,
@@ -78,6 +79,13 @@ def test_shares_of_the_six_cases_by_hand():
         "neg_above": 2 / 8,
         "zero_advantage": 1 / 8,
     }
+
+
+def test_shares_are_a_mean_over_minibatches():
+    # All of the first minibatch (2 samples) is pos_inside, 1 of the second's 3: (1 + 1/3) / 2
+    ratios = [th.tensor([1.0, 1.0]), th.tensor([1.0, ABOVE, ABOVE])]
+    shares = six_case_shares(ratios, [th.ones(2), th.ones(3)], EPSILON).tolist()
+    assert shares == pytest.approx([0, 2 / 3, 1 / 3, 0, 0, 0, 0])
 
 
 def test_value_loss_by_hand():
@@ -92,7 +100,8 @@ def test_value_change_is_bounded():
 
 def test_approximate_kl_by_hand():
     # ρ = 1 and ρ = e: (0 + (e − 1) − 1) / 2
-    assert approximate_kl(th.tensor([0.0, 1.0])).item() == pytest.approx((math.e - 2) / 2, rel=1e-6)
+    log_ratios = th.tensor([0.0, 1.0])
+    assert approximate_kl(log_ratios.exp(), log_ratios).item() == pytest.approx((math.e - 2) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize(
