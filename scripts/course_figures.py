@@ -129,7 +129,7 @@ def bias_table() -> str:
     ]
     lines = ["| weight of ∇ln π(a_t\\|s_t) | N | bias | variance |", "|---|---|---|---|"]
     for name, n, weighting, gamma, baseline in estimators:
-        mean, variance = expectation_and_variance(n, weighting, gamma, baseline)  # type: ignore[arg-type]
+        mean, variance = expectation_and_variance(n, weighting, gamma, baseline)
         lines.append(f"| {name} | {n} | {relative_error(mean, exact_gradient(gamma)):.1%} | {variance:.2f} |")
     return "\n".join(lines)
 

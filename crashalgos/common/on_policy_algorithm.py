@@ -257,9 +257,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         sampler = self._sampler
         obs, starts = self._last_obs, self._last_episode_starts
         assert obs is not None and starts is not None
-        rollout_buffer.add(
-            obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers
-        )
+        rollout_buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers)
         collecting = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
         self._update_info_buffer([step.infos[env] for env in collecting], step.dones[collecting])
         ended = sampler.step(self._unnormalized(step.rewards), step.dones)

@@ -1,0 +1,59 @@
+# Everything runs in .venv, which is made on first use and again when pyproject.toml or constraints.txt has changed.
+# PYTHON names the interpreters to try, in order; the first that is new enough makes .venv.
+PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help compare labs bench test statistics check lint type format clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 14
+
+compare: $(READY)  ## REINFORCE, BaselinePG, PPO and SB3's PPO on CartPole-v1, 3 seeds each
+	@$(BIN)/python scripts/compare.py $(ARGS)
+
+labs: $(READY)  ## the course's labs again: 20 trajectories an update, 100 updates
+	@$(BIN)/python scripts/labs.py $(ARGS)
+
+bench: $(READY)  ## environment steps per second, beside SB3's PPO
+	@$(BIN)/python scripts/benchmark.py $(ARGS)
+
+test: $(READY)  ## the test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+statistics: $(READY)  ## the slow tests, which the suite leaves out
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: lint type test  ## lint, type and test
+
+lint: $(READY)  ## ruff: rules and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+type: $(READY)  ## mypy
+	@$(BIN)/mypy
+
+format: $(READY)  ## ruff: mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove .venv, caches and build products; results stay
+	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@found=; \
+	for python in $(PYTHON); do \
+		version=$$($$python -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then \
+			echo "making .venv with Python $$version (this takes a minute or two)"; \
+			$$python -m venv --clear .venv || exit 1; \
+			$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]' || exit 1; \
+			touch $(READY); \
+			exit 0; \
+		fi; \
+		found=$${found:-$$version}; \
+	done; \
+	echo "crashalgos needs Python 3.10 or newer, found $${found:-none}" >&2; exit 1

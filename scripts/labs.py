@@ -1,0 +1,193 @@
+"""The course's labs again, at their own budget of 20 trajectories an update and 100 updates: ``python scripts/labs.py``."""
+
+import csv
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from crashalgos.experiments import report
+from crashalgos.experiments.grid import RunFailure, available_cores, run_grid
+from crashalgos.experiments.registry import find_algorithm
+from crashalgos.experiments.run import CONFIG_FILE, RunConfig, RunResult, check, claim_folder
+from crashalgos.experiments.settings import HYPERPARAMS, parse_settings, read_yaml
+
+TITLE = "The labs again: 20 trajectories an update, 100 updates"
+COLUMNS = ("environment", "algorithm", "result", "each seed", "the lab")
+NOTE = (
+    "A seed's figure is the mean return of the trajectories that its last 10 updates learned from, sampled from the "
+    "stochastic policy (`rollout/trajectory_return_mean`, raw rewards). The result is their median for CartPole-v1, "
+    "their mean for LunarLander-v3. The labs published one run each, on LunarLander-v2."
+)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """
+    :param algo: the algorithm's name
+    :param env: the environment's id
+    :param seeds: how many seeds
+    :param average: what makes one figure of the seeds' figures
+    :param published: what the lab reached
+    """
+
+    algo: str
+    env: str
+    seeds: int
+    average: Callable[[Sequence[float]], float]
+    published: str
+
+
+def median(values: Sequence[float]) -> float:
+    """:return: the median"""
+    return float(np.median(values))
+
+
+def mean(values: Sequence[float]) -> float:
+    """:return: the mean"""
+    return float(np.mean(values))
+
+
+LABS = (
+    Lab("reinforce", "CartPole-v1", 5, median, "348"),
+    Lab("baseline-pg", "LunarLander-v3", 3, mean, "-113"),
+    Lab("ppo", "LunarLander-v3", 3, mean, "52 at best"),
+)
+
+
+@dataclass
+class LabsOptions:
+    """The course's labs again, with the settings of labs.yml."""
+
+    algos: tuple[str, ...] = tuple(lab.algo for lab in LABS)
+    """Which of the labs: reinforce, baseline-pg, ppo."""
+    seeds: int | None = None
+    """How many seeds each; by default 5 for CartPole-v1 and 3 for LunarLander-v3."""
+    n_updates: int = 100
+    """How many updates: the labs make 100."""
+    jobs: int = field(default_factory=available_cores)
+    """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
+    output: Path | None = None
+    """The folder. By default one below results/labs/ that carries the time."""
+    track: bool = True
+    """Whether Weights & Biases tracks the runs: online with an API key, offline without."""
+    project: str = "crashalgos"
+    """W&B's project."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    :param argv: the command line; by default the process's own
+    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line
+    """
+    options = tyro.cli(LabsOptions, prog="labs.py", args=argv)
+    folder = options.output or Path("results") / "labs" / time.strftime("%Y%m%d-%H%M%S")
+    try:
+        configs = make_configs(options, folder)
+    except ValueError as error:
+        print(f"labs.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    content = dataclasses.asdict(options) | {"output": str(folder)}
+    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    try:
+        outcomes = run_grid(configs, options.jobs, unit="update")
+    except KeyboardInterrupt:
+        print(f"interrupted; the runs so far are in {folder}", file=sys.stderr)
+        return 130
+    show(outcomes, folder)
+    return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
+
+
+def make_configs(options: LabsOptions, folder: Path) -> list[RunConfig]:
+    """
+    :param options: the command line
+    :param folder: where everything goes; it is made
+    :return: the runs
+    :raises ValueError: for a mistake on the command line
+    """
+    for name in ("seeds", "n_updates", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    known = [lab.algo for lab in LABS]
+    for algo in options.algos:
+        if algo not in known:
+            raise ValueError(f"no lab has the algorithm {algo!r}: {', '.join(known)} have one")
+    entries = read_yaml(HYPERPARAMS / "labs.yml")
+    configs = []
+    for lab in LABS:
+        if lab.algo in options.algos:
+            settings = parse_settings(lab.algo, entries[lab.algo][lab.env], f"labs.yml: {lab.algo}: {lab.env}")
+            for seed in range(options.seeds or lab.seeds):
+                config = RunConfig(
+                    algo=lab.algo,
+                    env=lab.env,
+                    settings=settings,
+                    folder=Path(),
+                    seed=seed,
+                    n_updates=options.n_updates,
+                    eval_freq=0,
+                    track=options.track,
+                    project=options.project,
+                )
+                config.folder = folder / config.name
+                configs.append(config)
+    claim_folder(folder)
+    for config in configs:
+        if config.seed == 0:
+            check(config)
+    return configs
+
+
+def lab_figure(result: RunResult) -> float:
+    """
+    :param result: a finished run
+    :return: the mean of the last 10 updates' mean trajectory return
+    """
+    with (result.config.folder / "progress.csv").open(newline="", encoding="utf-8") as file:
+        column = [row["rollout/trajectory_return_mean"] for row in csv.DictReader(file)]
+    returns = [float(value) for value in column if value]
+    if len(returns) != result.config.n_updates:
+        raise RuntimeError(f"{result.config.name} made {len(returns)} updates, not {result.config.n_updates}")
+    return float(np.mean(returns[-10:]))
+
+
+def show(outcomes: Sequence[RunResult | RunFailure], folder: Path) -> None:
+    """
+    Write table, CSV file and report, and say where they are.
+
+    :param outcomes: what the runs came to
+    :param folder: where everything goes
+    """
+    from rich.console import Console
+
+    results = [outcome for outcome in outcomes if isinstance(outcome, RunResult)]
+    rows, seed_rows = [], []
+    for lab in LABS:
+        of_lab = [result for result in results if (result.config.algo, result.config.env) == (lab.algo, lab.env)]
+        figures = [lab_figure(result) for result in of_lab]
+        for result, figure in zip(of_lab, figures, strict=True):
+            seed_rows.append((lab.algo, lab.env, result.config.seed, figure, result.num_timesteps, result.seconds))
+        if figures:
+            each = " ".join(f"{figure:.1f}" for figure in figures)
+            label = find_algorithm(lab.algo).label
+            rows.append((lab.env, label, f"{lab.average(figures):.1f} ({lab.average.__name__})", each, lab.published))
+    header = ("algorithm", "env", "seed", "last_10_updates_return_mean", "num_timesteps", "seconds")
+    report.write_csv(folder / "labs.csv", header, seed_rows)
+    table = report.markdown_table(COLUMNS, rows)
+    report.write_report(outcomes, folder / "report.md", TITLE, "python scripts/labs.py", table, NOTE, figure=None)
+
+    Console().print(report.terminal_table(TITLE, COLUMNS, rows))
+    report.print_failures(outcomes)
+    print(f"CSV     {folder / 'labs.csv'}\nreport  {folder / 'report.md'}\nW&B     {report.wandb_place(results)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Train one algorithm in one environment: ``python scripts/train.py --algo ppo --env CartPole-v1 --seed 1``."""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from crashalgos.common.returns import gamma_from_horizon
+from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
+from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
+from crashalgos.experiments.run import RunConfig, check, run
+from crashalgos.experiments.settings import Settings, constructor_parameters, load_settings
+
+ALGO, ENV = "ppo", "CartPole-v1"
+
+
+@dataclass(kw_only=True)
+class TrainOptions:
+    """What a run has beside the hyperparameters of its algorithm."""
+
+    algo: str
+    """reinforce, baseline-pg, ppo; or a peer: sb3-ppo, sb3-a2c, trpo, ars. The options below are this algorithm's."""
+    env: str
+    """The environment's id. The defaults below are those tuned for it, or else the algorithm's own."""
+    seed: int = 0
+    """Of the model, its environments and its evaluation."""
+    n_timesteps: int
+    """How many environment steps to train for."""
+    n_envs: int
+    """How many copies of the environment run side by side."""
+    normalize: bool
+    """Whether VecNormalize scales observations and rewards."""
+    policy: str
+    """The policy's name."""
+    horizon: float | None = None
+    """The slides' way to give gamma: γ = 1 − 1/h, inf is γ = 1. Instead of --gamma."""
+    output: Path | None = None
+    """The run's folder. By default one below results/train/ that carries the time."""
+    eval_freq: int = 5_000
+    """Environment steps between evaluations, in an environment of its own; 0: none."""
+    eval_episodes: int = 10
+    """Episodes of one evaluation."""
+    threads: int = 1
+    """PyTorch's threads: small networks are fastest with one. 0: as many as PyTorch takes."""
+    track: bool = True
+    """Whether Weights & Biases tracks the run: online with an API key, offline without."""
+    project: str = "crashalgos"
+    """W&B's project."""
+    verbose: int = 1
+    """1 prints each update's figures, 0 does not."""
+    progress_bar: bool = False
+    """Whether to show a bar."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    :param argv: the command line; by default the process's own
+    :return: the exit status: 2 for a mistake on the command line
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        config = read_arguments(arguments)
+        check(config)
+    except ValueError as error:
+        print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    try:
+        result = run(config)
+    except KeyboardInterrupt:
+        print(f"interrupted; the model as it was then is in {config.folder}", file=sys.stderr)
+        return 130
+    if result.evaluations:
+        print(f"return of the last evaluation: {result.final_return:.1f}")
+    print(f"{result.num_timesteps} steps in {result.seconds:.1f} s; everything is in {config.folder}")
+    return 0
+
+
+def read_arguments(arguments: Sequence[str]) -> RunConfig:
+    """
+    :param arguments: the command line
+    :return: the run it asks for
+    :raises ValueError: if it asks for what there is not
+    """
+    algo, env = read_names(arguments)
+    algorithm = algorithm_class(algo)
+    tuned = load_settings(algo, env)
+    options = parse(arguments, algo, env, tuned)
+
+    hyperparameters = given_hyperparameters(options.hyperparameters, algorithm, tuned.hyperparameters)
+    if options.horizon is not None:
+        if "gamma" not in constructor_parameters(algorithm):
+            raise ValueError(f"{algo} has no discount factor, so --horizon says nothing")
+        if any(argument.split("=")[0] == "--gamma" for argument in arguments):
+            raise ValueError("--gamma and --horizon say the same thing twice: give one of them")
+        hyperparameters["gamma"] = gamma_from_horizon(options.horizon)
+
+    settings = Settings(
+        n_timesteps=options.n_timesteps,
+        n_envs=options.n_envs,
+        policy=options.policy,
+        # The tuned value may say more than yes.
+        normalize=tuned.normalize if options.normalize == bool(tuned.normalize) else options.normalize,
+        hyperparameters=hyperparameters,
+    )
+    config = RunConfig(
+        algo=algo,
+        env=env,
+        settings=settings,
+        folder=Path(),
+        seed=options.seed,
+        eval_freq=options.eval_freq,
+        eval_episodes=options.eval_episodes,
+        threads=options.threads,
+        track=options.track,
+        project=options.project,
+        verbose=options.verbose,
+        progress_bar=options.progress_bar,
+    )
+    config.folder = options.output or Path("results") / "train" / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return config
+
+
+def read_names(arguments: Sequence[str]) -> tuple[str, str]:
+    """
+    The algorithm and the environment decide which options there are and what their defaults are: they are read first.
+
+    :param arguments: the command line
+    :return: algorithm and environment
+    """
+    parser = argparse.ArgumentParser(prog="train.py", add_help=False, allow_abbrev=False)
+    parser.add_argument("--algo", default=ALGO)
+    parser.add_argument("--env", default=ENV)
+    known, _ = parser.parse_known_args(arguments)
+    return known.algo, known.env
+
+
+def parse(arguments: Sequence[str], algo: str, env: str, tuned: Settings) -> Any:
+    """
+    :param arguments: the command line
+    :param algo: the algorithm's name
+    :param env: the environment's id
+    :param tuned: the defaults
+    :return: ``TrainOptions`` with the field ``hyperparameters``
+    """
+    hyperparameters = hyperparameter_options(algorithm_class(algo), tuned.hyperparameters)
+    flat = Annotated[hyperparameters, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    options = dataclasses.make_dataclass(
+        "Options",
+        [("hyperparameters", flat, dataclasses.field(default_factory=hyperparameters))],
+        bases=(TrainOptions,),
+        kw_only=True,
+    )
+    default = options(
+        algo=algo,
+        env=env,
+        n_timesteps=tuned.n_timesteps,
+        n_envs=tuned.n_envs,
+        normalize=bool(tuned.normalize),
+        policy=tuned.policy,
+    )
+    description = f"Train one algorithm in one environment. Algorithms: {', '.join(ALGORITHMS)}."
+    return tyro.cli(options, prog="train.py", args=arguments, default=default, description=description)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

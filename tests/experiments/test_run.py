@@ -1,0 +1,190 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
+
+from crashalgos.experiments import evaluation
+from crashalgos.experiments.registry import algorithm_class
+from crashalgos.experiments.run import RunConfig, check, run
+from crashalgos.experiments.settings import Settings, constructor_arguments, load_settings
+
+
+def small(algo: str, folder: Path, env: str = "CartPole-v1", n_timesteps: int = 600, **changes: Any) -> RunConfig:
+    settings = replace(load_settings(algo, env), n_timesteps=n_timesteps)
+    return RunConfig(
+        algo, env, settings, folder, **{"seed": 3, "eval_freq": 200, "eval_episodes": 2, "track": False} | changes
+    )
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def loaded_parameters(config: RunConfig) -> dict[str, th.Tensor]:
+    return algorithm_class(config.algo).load(config.folder / "model.zip", device="cpu").policy.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("algo", "env"),
+    [
+        ("reinforce", "CartPole-v1"),
+        ("baseline-pg", "CartPole-v1"),
+        ("ppo", "CartPole-v1"),
+        ("sb3-ppo", "CartPole-v1"),
+        ("trpo", "CartPole-v1"),
+        ("ars", "CartPole-v1"),
+        # With gSDE, normalisation and policy_kwargs
+        ("sb3-a2c", "Pendulum-v1"),
+    ],
+)
+def test_evaluation_does_not_disturb_the_training(algo: str, env: str, tmp_path: Path) -> None:
+    config = small(algo, tmp_path / "run", env)
+    run(config)
+
+    venv = make_vec_env(env, n_envs=config.settings.n_envs, seed=3)
+    if config.settings.normalize:
+        venv = VecNormalize(venv, gamma=config.settings.hyperparameters["gamma"])
+    model: BaseAlgorithm = algorithm_class(algo)(
+        config.settings.policy, venv, seed=3, **constructor_arguments(config.settings.hyperparameters)
+    )
+    model.learn(600)
+    expected, actual = model.policy.state_dict(), loaded_parameters(config)
+    assert expected.keys() == actual.keys()
+    assert all(th.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_a_runs_folder_holds_all_of_it(tmp_path: Path) -> None:
+    config = small("sb3-a2c", tmp_path / "run", "Acrobot-v1", n_timesteps=500)
+    told: list[int] = []
+    result = run(config, on_progress=told.append)
+    names = {path.name for path in config.folder.iterdir()}
+    assert names == {"config.json", "progress.csv", "evaluations.csv", "model.zip", "vec_normalize.pkl"}
+    assert json.loads((config.folder / "config.json").read_text()) == config.as_dict()
+
+    # The grid ends at the last step, also where the distance does not go into it.
+    evaluations = rows(config.folder / "evaluations.csv")
+    assert [int(row["step"]) for row in evaluations] == [0, 0, 200, 200, 400, 400, 500, 500]
+    assert [int(row["episode"]) for row in evaluations] == [0, 1] * 4
+    assert all(0 <= int(row["num_timesteps"]) - int(row["step"]) < config.settings.n_envs for row in evaluations)
+    # Acrobot's raw reward is −1 a step until the goal: normalised ones would not be whole numbers.
+    assert all(float(row["return"]) in (-int(row["length"]), 1 - int(row["length"])) for row in evaluations)
+
+    assert [evaluation.step for evaluation in result.evaluations] == [0, 200, 400, 500]
+    assert result.final_return == np.mean([float(row["return"]) for row in evaluations[-2:]])
+    assert result.num_timesteps == 560 and result.seconds > 0  # 7 rollouts of 16 × 5 steps
+    assert told and told == sorted(told)
+
+
+def test_the_policy_evaluated_at_a_step_has_learned_from_no_later_one(tmp_path: Path) -> None:
+    # A rollout is 8 × 32 = 256 steps: at 256 the update is still to come, at 264 it is made.
+    settings = load_settings("sb3-ppo", "CartPole-v1")
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=512, eval_freq=256, eval_episodes=10)
+    first, at_256, at_512 = (evaluation.returns for evaluation in run(config).evaluations)
+    assert settings.n_envs * settings.hyperparameters["n_steps"] == 256
+    # The same policy meets the same episodes.
+    assert first == at_256 != at_512
+
+
+def test_evaluation_sees_the_observations_as_the_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[tuple[float, float, bool]] = []
+
+    def evaluate(model: BaseAlgorithm, env: VecNormalize, **kwargs: Any) -> tuple[list[float], list[int]]:
+        training = model.get_vec_normalize_env()
+        assert training is not None and training.obs_rms is not env.obs_rms
+        counts.append((training.obs_rms.count, env.obs_rms.count, env.training))
+        return [0.0], [1]
+
+    monkeypatch.setattr(evaluation, "evaluate_policy", evaluate)
+    config = small("sb3-a2c", tmp_path / "run", "Acrobot-v1", n_timesteps=400)
+    run(config)
+    # 16 envs: reset, then 13 and 25 steps each; running statistics start from a count of 1e-4.
+    assert counts == [(n + 1e-4, n + 1e-4, False) for n in (16, 16 + 13 * 16, 16 + 25 * 16)]
+
+
+def test_evaluation_leaves_what_the_training_logs_in_its_rows(tmp_path: Path) -> None:
+    with_evaluation, without = small("sb3-ppo", tmp_path / "with"), small("sb3-ppo", tmp_path / "without", eval_freq=0)
+    run(with_evaluation)
+    run(without)
+    assert not (without.folder / "evaluations.csv").exists()
+    own = [row for row in rows(with_evaluation.folder / "progress.csv") if not row["eval/mean_reward"]]
+    plain = rows(without.folder / "progress.csv")
+    # 3 rollouts of 256 steps; the last update's figures are in a row of their own.
+    assert len(own) == len(plain) == 4
+    assert [row["train/n_updates"] for row in plain] == ["", "20", "40", "60"]
+    for mine, other in zip(own, plain, strict=True):
+        assert {name: mine[name] for name in other if not name.startswith("time/")} == {
+            name: value for name, value in other.items() if not name.startswith("time/")
+        }
+
+
+def test_a_tracked_run_is_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    result = run(small("sb3-ppo", tmp_path / "run", n_timesteps=256, track=True))
+    assert result.wandb_folder is not None and result.wandb_folder.parent == tmp_path / "run" / "wandb"
+    assert len(list(result.wandb_folder.glob("*.wandb"))) == 1
+
+
+def test_updates_end_a_run(tmp_path: Path) -> None:
+    config = small("reinforce", tmp_path / "run", n_timesteps=10**6, n_updates=3, eval_freq=0)
+    run(config)
+    progress = rows(config.folder / "progress.csv")
+    assert sum(row["rollout/trajectory_return_mean"] != "" for row in progress) == 3
+    assert algorithm_class("reinforce").load(config.folder / "model.zip")._n_updates == 3
+    assert config.size == 3
+
+
+def test_an_interrupted_run_saves_its_model(tmp_path: Path) -> None:
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=10**6)
+
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, on_progress=interrupt)
+    assert loaded_parameters(config)
+
+
+def test_results_are_not_overwritten(tmp_path: Path) -> None:
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
+    run(config)
+    with pytest.raises(ValueError, match="already holds results"):
+        run(config)
+
+
+def test_names_of_folders_have_no_separators() -> None:
+    config = RunConfig("ppo", "ALE/Pong-v5", Settings(), Path(), seed=7)
+    assert config.name == "ppo-ALE-Pong-v5-seed7"
+    assert replace(config, env="module:X-v0").name == "ppo-module-X-v0-seed7"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "`seed` must be a whole number of at least 0, got -1"),
+        ({"eval_freq": -5}, "`eval_freq` must be a whole number of at least 0, got -5"),
+        ({"eval_episodes": 0}, "`eval_episodes` must be a whole number of at least 1, got 0"),
+        ({"threads": -1}, "`threads` must be a whole number of at least 0, got -1"),
+        ({"settings": Settings(n_timesteps=0)}, "`n_timesteps` must be a whole number of at least 1, got 0"),
+        ({"settings": Settings(n_envs=0)}, "`n_envs` must be a whole number of at least 1, got 0"),
+        ({"settings": Settings(hyperparameters={"n_step": 3})}, "PPO has no hyperparameter 'n_step'"),
+        # SB3 asserts this one.
+        ({"settings": Settings(hyperparameters={"batch_size": 0})}, "sb3-ppo on CartPole-v1: `batch_size` must be"),
+        ({"project": "a/b", "track": True}, "project='a/b' must have"),
+        ({"folder": Path("/dev/null/x")}, "cannot write to output folder '/dev/null/x': Not a directory"),
+    ],
+)
+def test_a_mistake_is_found_before_any_work(
+    change: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        check(replace(small("sb3-ppo", tmp_path / "run"), **change))
+    assert str(caught.value).startswith(message)

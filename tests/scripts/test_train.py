@@ -1,0 +1,130 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+Load = Callable[[str], ModuleType]
+
+
+@pytest.fixture
+def train(load_script: Load) -> ModuleType:
+    return load_script("train")
+
+
+def config(train: ModuleType, *arguments: str) -> Any:
+    return train.read_arguments(list(arguments))
+
+
+def test_one_run(train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = "--algo reinforce --env CartPole-v1 --seed 5 --n-timesteps 300 --n-trajectories 4 --baseline leave_one_out"
+    options = f"--horizon 20 --eval-freq 150 --eval-episodes 2 --verbose 0 --no-track --output {tmp_path / 'run'}"
+    assert train.main([*command.split(), *options.split()]) == 0
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"config.json", "progress.csv", "evaluations.csv", "model.zip"}
+    written = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (written["algo"], written["seed"], written["settings"]["n_timesteps"]) == ("reinforce", 5, 300)
+    hyperparameters = written["settings"]["hyperparameters"]
+    # h = 20: γ = 1 − 1/20
+    assert hyperparameters["gamma"] == 0.95
+    assert hyperparameters["n_trajectories"] == 4 and hyperparameters["baseline"] == "leave_one_out"
+    output = capsys.readouterr().out
+    assert "return of the last evaluation: " in output and f"everything is in {tmp_path / 'run'}" in output
+
+
+def test_defaults_are_the_tuned_settings(train: ModuleType) -> None:
+    from crashalgos.experiments.settings import load_settings
+
+    for algo in ("ppo", "reinforce", "ars"):
+        assert config(train, "--algo", algo).settings == load_settings(algo, "CartPole-v1")
+    # VecNormalize's own arguments survive, unless the option says otherwise.
+    assert config(train, "--algo", "ars", "--env", "Acrobot-v1").settings == load_settings("ars", "Acrobot-v1")
+    assert config(train, "--algo", "ars", "--env", "Acrobot-v1", "--no-normalize").settings.normalize is False
+
+
+def test_options_are_typed(train: ModuleType) -> None:
+    options = "--learning-rate lin_3e-4 --clip-range 0.1 --n-steps 16 --target-kl 0.02 --no-normalize-advantage"
+    given = config(train, *options.split(), "--policy-kwargs", "{net_arch: [16, 16], activation_fn: relu}")
+    hyperparameters = given.settings.hyperparameters
+    assert hyperparameters["learning_rate"] == "lin_3e-4"
+    assert hyperparameters["clip_range"] == 0.1
+    assert hyperparameters["n_steps"] == 16 and isinstance(hyperparameters["n_steps"], int)
+    assert hyperparameters["target_kl"] == 0.02
+    assert hyperparameters["normalize_advantage"] is False
+    assert hyperparameters["policy_kwargs"] == {"net_arch": [16, 16], "activation_fn": "relu"}
+    assert config(train, "--algo", "reinforce", "--baseline", "10").settings.hyperparameters["baseline"] == 10.0
+    assert config(train, "--algo", "reinforce", "--baseline", "None").settings.hyperparameters["baseline"] is None
+
+
+@pytest.mark.parametrize(("horizon", "gamma"), [("1", 0.0), ("2", 0.5), ("100", 0.99), ("inf", 1.0)])
+def test_horizon_gives_gamma(train: ModuleType, horizon: str, gamma: float) -> None:
+    assert math.isclose(config(train, "--horizon", horizon).settings.hyperparameters["gamma"], gamma)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--algo reinforc", "unknown algorithm 'reinforc'; did you mean 'reinforce'?"),
+        ("--env CartPole", "unknown environment 'CartPole'; did you mean 'CartPole-v1'?"),
+        ("--env CartPole-v9", "unknown environment 'CartPole-v9'; did you mean 'CartPole-v1'?"),
+        ("--horizon 0.5", "`horizon` must be a number of at least 1, got 0.5"),
+        ("--horizon nan", "`horizon` must be a number of at least 1, got nan"),
+        ("--horizon 10 --gamma 0.9", "--gamma and --horizon say the same thing twice"),
+        ("--horizon 10 --gamma=0.9", "--gamma and --horizon say the same thing twice"),
+        ("--algo ars --horizon 10", "ars has no discount factor"),
+        ("--gamma 1.5", "`gamma` must be a number in [0, 1], got 1.5"),
+        ("--learning-rate quick", "`learning_rate` must be"),
+        ("--learning-rate lin_quick", "`learning_rate` must be a number or lin_<number>, got 'lin_quick'"),
+        ("--n-timesteps 0", "`n_timesteps` must be a whole number of at least 1, got 0"),
+        ("--n-envs 0", "`n_envs` must be a whole number of at least 1, got 0"),
+        ("--policy Nope", "Policy Nope unknown"),
+        ("--policy-kwargs [1]", "`policy_kwargs` must be a mapping in YAML"),
+        ("--batch-size 0", "ppo on CartPole-v1: `batch_size` must be greater than 1, got 0"),
+        ("--algo reinforce --n-trajectories 0", "`n_trajectories` must be a whole number of at least 1, got 0"),
+        ("--algo reinforce --weighting reward", "`weighting` must be one of 'reward_to_go', 'total_return', got 'reward'"),
+        ("--algo reinforce --baseline median", "`baseline` must be"),
+        ("--algo reinforce --use-sde", "`use_sde` must be False"),
+        ("--project a/b --track", "project='a/b' must have"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_status_2(
+    arguments: str, message: str, train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: Any
+) -> None:
+    def started(config: Any) -> None:
+        raise AssertionError("the run started")
+
+    train.run = started
+    assert train.main(["--no-track", "--output", str(tmp_path / "run"), *arguments.split()]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith(f"train.py: error: {message}") and output.err.count("\n") == 1
+
+
+def test_an_output_folder_that_cannot_be_written_to(
+    train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "run"
+    assert train.main(["--output", str(folder)]) == 2
+    assert capsys.readouterr().err == f"train.py: error: cannot write to output folder '{folder}': Not a directory\n"
+
+
+@pytest.mark.parametrize("arguments", ["--n-steps many", "--no-such-option 3", "--algo"])
+def test_what_is_no_option_is_refused(arguments: str, train: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        train.main(arguments.split())
+    assert exit_.value.code == 2
+    assert arguments.split()[0] in capsys.readouterr().err
+
+
+def test_help_has_every_option_of_the_algorithm(train: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        train.main(["--algo", "baseline-pg", "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--algo", "--env", "--seed", "--horizon", "--output", "--value-learning-rate", "--fit-value-first"):
+        assert option in text
+    assert "Discount factor" in text
