@@ -52,9 +52,9 @@ class TrainOptions:
     """Whether Weights & Biases tracks the run: online with an API key, offline without."""
     project: str = "crashalgos"
     """W&B's project."""
-    verbose: int = 1
+    verbose: int = 0
     """1 prints each update's figures, 0 does not."""
-    progress_bar: bool = False
+    progress_bar: bool = True
     """Whether to show a bar."""
 
 
