@@ -106,6 +106,14 @@ def test_what_sb3_asserts_stays_an_assertion():
         PPO("MlpPolicy", scripted([[3], [2]]), n_steps=10, batch_size=8, device="cpu")
 
 
+def test_ppo():
+    for name in ("n_steps", "n_epochs"):
+        refused(PPO, f"`{name}` must be a whole number of at least 1, got 0", normalize_advantage=False, **{name: 0})
+    refused(PPO, "`clip_range` must be a number of at least 0, got -0.2", clip_range=-0.2)
+    refused(PPO, "`vf_coef` must be a number that is finite, got nan", vf_coef=math.nan)
+    refused(PPO, "`target_kl` must be a number of at least 0, got -1", target_kl=-1)
+
+
 def test_ppo_and_buffers():
     class Custom(RolloutBuffer):
         pass

@@ -8,7 +8,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from tests.envs import of_spaces, scripted
 
-from crashalgos import PPO
+from crashalgos import PPO, REINFORCE, BaselinePG
 from crashalgos.common.losses import SIX_CASES
 
 
@@ -93,11 +93,12 @@ def test_target_kl_stops_the_update(capsys):
     assert "due to reaching max kl" in capsys.readouterr().out
 
 
-def test_entropy_coefficient_takes_a_schedule():
+@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG, PPO])
+def test_entropy_coefficient_takes_a_schedule(algorithm):
     """A constant schedule is the number; a schedule that ends at 0 is not."""
 
     def trained(ent_coef) -> th.Tensor:
-        model = PPO("MlpPolicy", of_spaces("box", "box"), n_trajectories=3, ent_coef=ent_coef, seed=0, device="cpu")
+        model = algorithm("MlpPolicy", of_spaces("box", "box"), n_trajectories=3, ent_coef=ent_coef, seed=0, device="cpu")
         return th.nn.utils.parameters_to_vector(model.learn(60).policy.parameters())
 
     assert th.equal(trained(0.1), trained(lambda progress: 0.1))

@@ -7,7 +7,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
-from tests.envs import ACTION_SPACES, OBSERVATION_SPACES, of_spaces
+from tests.envs import ACTION_SPACES, OBSERVATION_SPACES, VECTOR, SpacesEnv, of_spaces
 
 from crashalgos import PPO, REINFORCE, BaselinePG
 
@@ -121,9 +121,15 @@ def test_a_zip_of_fixed_steps_loads_with_trajectories_and_back(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_unsupported_action_space(algorithm):
-    from tests.envs import VECTOR, SpacesEnv
-
     kind, kwargs = ALGORITHMS[algorithm]
     env = SpacesEnv(VECTOR, spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2))))
     with pytest.raises(AssertionError, match="only supports"):
+        kind("MlpPolicy", env, **kwargs)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_unsupported_observation_space(algorithm):
+    kind, kwargs = ALGORITHMS[algorithm]
+    env = SpacesEnv(spaces.Tuple((spaces.Discrete(2), VECTOR)), spaces.Discrete(2))
+    with pytest.raises(NotImplementedError, match="observation space is not supported"):
         kind("MlpPolicy", env, **kwargs)

@@ -10,6 +10,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymEnv, RolloutBufferSamples, Schedule
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 
+from crashalgos.common.checks import check_count, check_number, check_schedule
 from crashalgos.common.gradient_step import gradient_step
 from crashalgos.common.losses import (
     SIX_CASES,
@@ -151,6 +152,15 @@ class PPO(PolicyGradientAlgorithm):
             if isinstance(self.clip_range_vf, float | int):
                 assert self.clip_range_vf > 0, f"`clip_range_vf` must be positive or None, got {self.clip_range_vf!r}"
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        for name in ("n_steps", "batch_size", "n_epochs"):
+            check_count(name, getattr(self, name))
+        check_schedule("clip_range", self.clip_range, low=0.0)
+        check_number("vf_coef", self.vf_coef)
+        if self.target_kl is not None:
+            check_number("target_kl", self.target_kl, low=0.0)
 
     def _check_batch_size(self) -> None:
         if self.normalize_advantage:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 from tests.envs import RandomLengthEnv, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
@@ -219,6 +219,18 @@ def test_vec_normalize_and_frame_stack():
     assert np.abs(observations).max() <= env.clip_obs
     # Returns are those of the env, not the normalised ones
     assert rollouts.logged[0]["rollout/trajectory_return_mean"] == 7 / 3
+
+
+@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG, PPO])
+def test_subprocesses_sample_what_one_process_samples(algorithm):
+    def first_sample(vec_env_cls) -> tuple:
+        env = make_vec_env("CartPole-v1", 2, seed=3, vec_env_cls=vec_env_cls)
+        _, rollouts = collect(env, 5, algorithm=algorithm)
+        env.close()
+        return rollouts.samples[0]
+
+    for one, other in zip(first_sample(DummyVecEnv), first_sample(SubprocVecEnv), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_unmonitored_and_cut_trajectories_report_unnormalised_rewards():
