@@ -82,7 +82,7 @@ def test_an_extractor_with_parameters_cannot_be_shared():
     shared = dict(share_features_extractor=True)
     refused(
         BaselinePG,
-        "`share_features_extractor` must be False, got True: NatureCNN has parameters",
+        "`share_features_extractor` must be False, got True.*NatureCNN has parameters",
         policy="CnnPolicy",
         env=of_spaces("image", "discrete"),
         policy_kwargs=shared,

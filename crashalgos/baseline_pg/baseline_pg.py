@@ -6,7 +6,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import FloatSchedule, explained_variance, update_learning_rate
+from stable_baselines3.common.utils import explained_variance, update_learning_rate
 
 from crashalgos.baseline_pg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from crashalgos.common.buffers import TrajectoryBuffer
@@ -125,7 +125,7 @@ class BaselinePG(VanillaPolicyGradient):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        update_learning_rate(self.policy.value_optimizer, FloatSchedule(self.value_learning_rate)(1.0))
+        update_learning_rate(self.policy.value_optimizer, self._scheduled(self.value_learning_rate))
 
     def train(self) -> None:
         """One update from N trajectories (slide "Training loop – policy gradient with baseline"; step 1 is the rollout)."""

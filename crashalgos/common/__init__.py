@@ -1,1 +1,1 @@
-"""What the three algorithms share. Nothing here knows which algorithm uses it."""
+"""What the algorithms share. Nothing here imports one of them."""

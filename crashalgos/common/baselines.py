@@ -5,6 +5,7 @@ Unbiased: a constant, a callable of the observation, leave-one-out. Biased: the 
 make the mean that is subtracted from it: R(τ) of N trajectories of one length gives (N − 1)/N of the exact gradient.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -45,14 +46,14 @@ def baseline_values(
         the other trajectories), or a callable: observations, shape (M, …), a dict of such for Dict spaces → values, shape (M,)
     :param returns: R_t or R(τ), shape (M,), floating
     :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
-    :param observations: s_t, shape (M, …), as the policy sees them; only a callable needs them
+    :param observations: s_t as the buffer keeps them, shape (M, …); only a callable needs them
     :return: b(s_t), shape (M,), of the returns' dtype
     :raises ValueError: if a callable gives another shape or values that are not finite
     """
     if baseline is None:
         return np.zeros_like(returns)
     if callable(baseline):
-        return _values_of(baseline, observations, returns)
+        return _values_of(baseline, copy.deepcopy(observations), returns)  # whatever it does to them, the sample stays
     if baseline == "mean":
         return np.full_like(returns, returns.mean())
     if baseline == "leave_one_out":

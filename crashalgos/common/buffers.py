@@ -2,8 +2,8 @@
 Rollout buffers for N whole trajectories.
 
 SB3's buffers are grids of (n_steps, n_envs). Whole trajectories end at different times, so a grid would also hold the steps
-of envs that idle. These buffers apply the mask at the door: they store the sample's steps alone, grow as it does, and keep
-``mask``, shape (n_steps, n_envs), which says which cells of the grid they are.
+of envs that idle. These buffers apply the mask at the door: they store the sample's steps alone and grow as it does;
+``mask``, shape (n_steps, n_envs), says which cells of the grid they are.
 """
 
 from collections.abc import Generator
@@ -21,7 +21,7 @@ from crashalgos.common.returns import generalized_advantages
 NO_TRAJECTORY = -1
 
 _FIRST_CAPACITY = 64
-# Old and new array live together while growing: 1 + 1.5 times the steps stored, under 3 with the reordering's share
+# While an array grows, the old and the new one live together: 1 + 1.5 times the steps stored, where doubling would be 1 + 2
 _GROWTH = 1.5
 _STEP_FIELDS = ("actions", "rewards", "values", "log_probs")
 
@@ -43,7 +43,6 @@ class TrajectoryBuffer(RolloutBuffer):
     :param n_envs: Number of parallel environments
     """
 
-    mask: np.ndarray
     lengths: np.ndarray
 
     def reset(self) -> None:
@@ -51,8 +50,8 @@ class TrajectoryBuffer(RolloutBuffer):
         super(RolloutBuffer, self).reset()
         self._capacity = _FIRST_CAPACITY
         self._n_rows = 0
-        self._mask_rows = np.zeros((_FIRST_CAPACITY, self.n_envs), dtype=bool)
-        self._numbers = np.zeros(_FIRST_CAPACITY, dtype=np.int64)
+        self._numbers = np.zeros(_FIRST_CAPACITY, dtype=np.int32)
+        self._first_cells: dict[int, tuple[int, int]] = {}  # step and env in which each trajectory starts
         self.observations = self._allocate_observations(_FIRST_CAPACITY)
         self.actions = np.zeros((_FIRST_CAPACITY, self.action_dim), dtype=self.action_space.dtype)
         self.rewards, self.values, self.log_probs = (np.zeros(_FIRST_CAPACITY, dtype=np.float32) for _ in range(3))
@@ -61,7 +60,7 @@ class TrajectoryBuffer(RolloutBuffer):
         self._final_observations: dict[int, Any] = {}
         self.generator_ready = False
 
-    def add(
+    def add(  # type: ignore[override]
         self,
         obs: Observations,
         action: np.ndarray,
@@ -69,7 +68,7 @@ class TrajectoryBuffer(RolloutBuffer):
         episode_start: np.ndarray,
         value: th.Tensor | None,
         log_prob: th.Tensor,
-        numbers: np.ndarray | None = None,
+        numbers: np.ndarray,
     ) -> None:
         """
         Store one step of the envs that collect a trajectory of the sample.
@@ -80,10 +79,8 @@ class TrajectoryBuffer(RolloutBuffer):
         :param episode_start: not needed: the numbers tell where a trajectory starts
         :param value: V(s_t), n_envs values; ``None`` without a critic, which leaves ``values`` zero
         :param log_prob: ln π(a_t|s_t), shape (n_envs,)
-        :param numbers: the number of the trajectory that each env collects, ``NO_TRAJECTORY`` for none, shape (n_envs,);
-            by default env i collects trajectory i
+        :param numbers: the number of the trajectory that each env collects, ``NO_TRAJECTORY`` for none, shape (n_envs,)
         """
-        numbers = np.arange(self.n_envs) if numbers is None else numbers
         mask = numbers != NO_TRAJECTORY
         start, end = self._n_rows, self._n_rows + int(mask.sum())
         self._grow(end)
@@ -94,7 +91,8 @@ class TrajectoryBuffer(RolloutBuffer):
             self.values[start:end] = value.detach().cpu().numpy().reshape(self.n_envs)[mask]
         self.log_probs[start:end] = log_prob.detach().cpu().numpy().reshape(self.n_envs)[mask]
         self._numbers[start:end] = numbers[mask]
-        self._mask_rows[self.pos] = mask
+        for env in np.flatnonzero(mask):
+            self._first_cells.setdefault(int(numbers[env]), (self.pos, int(env)))
         self._n_rows = end
         self.pos += 1
 
@@ -114,8 +112,7 @@ class TrajectoryBuffer(RolloutBuffer):
             setattr(self, name, getattr(self, name)[order])
         self.observations = self._map_observations(self.observations, lambda array: array[order])
         self.lengths = np.bincount(self._numbers[: self._n_rows])
-        self.mask = self._mask_rows[: self.pos].copy()
-        self._numbers, self._mask_rows = self._numbers[:0], self._mask_rows[:0]
+        self._numbers = self._numbers[:0]
         self.advantages, self.returns = np.zeros_like(self.rewards), np.zeros_like(self.rewards)
         self.full = self.generator_ready = True
 
@@ -129,6 +126,14 @@ class TrajectoryBuffer(RolloutBuffer):
     def n_trajectories(self) -> int:
         """N, the number of trajectories stored, after :meth:`finish`."""
         return len(self.lengths)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Which cells of the grid (n_steps, n_envs) belong to the sample, after :meth:`finish`."""
+        mask = np.zeros((self.pos, self.n_envs), dtype=bool)
+        for number, (step, env) in self._first_cells.items():
+            mask[step : step + self.lengths[number], env] = True
+        return mask
 
     @property
     def truncated(self) -> np.ndarray:
@@ -186,7 +191,7 @@ class TrajectoryBuffer(RolloutBuffer):
         self, indices: np.ndarray, batch_size: int | None
     ) -> Generator[RolloutBufferSamples | DictRolloutBufferSamples, None, None]:
         assert self.full, "The rollout is not finished"
-        n_parts = -(-len(indices) // (batch_size or len(indices)))
+        n_parts = 1 if batch_size is None else -(-len(indices) // batch_size)
         for part in np.array_split(indices, n_parts):
             yield self._get_samples(part)
 
@@ -196,8 +201,6 @@ class TrajectoryBuffer(RolloutBuffer):
             for name in (*_STEP_FIELDS, "_numbers"):
                 setattr(self, name, _extended(getattr(self, name), self._capacity))
             self.observations = self._map_observations(self.observations, lambda array: _extended(array, self._capacity))
-        if self.pos == len(self._mask_rows):
-            self._mask_rows = _extended(self._mask_rows, int(_GROWTH * self.pos) + 1)
 
     def _allocate_observations(self, capacity: int) -> Any:
         return np.zeros((capacity, *self.obs_shape), dtype=self.observation_space.dtype)
@@ -210,7 +213,7 @@ class TrajectoryBuffer(RolloutBuffer):
         return function(observations)
 
 
-class DictTrajectoryBuffer(TrajectoryBuffer, DictRolloutBuffer):
+class DictTrajectoryBuffer(TrajectoryBuffer, DictRolloutBuffer):  # type: ignore[misc]
     """
     :class:`TrajectoryBuffer` for Dict observations, as SB3's ``DictRolloutBuffer``.
 

@@ -1,6 +1,7 @@
 """Checks of arguments: each raises a ``ValueError`` that names the argument, the value and the allowed range."""
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -12,7 +13,7 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     :param high: largest allowed value
     :raises ValueError: if ``value`` is no finite number in [low, high]
     """
-    if isinstance(value, bool) or not _is_real(value) or not math.isfinite(value) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not low <= float(value) <= high:
         raise ValueError(f"`{name}` must be a number {_range(low, high)}, got {value!r}")
 
 
@@ -23,7 +24,7 @@ def check_count(name: str, value: Any, low: int = 1) -> None:
     :param low: smallest allowed value
     :raises ValueError: if ``value`` is no whole number of at least ``low``
     """
-    if isinstance(value, bool) or not _is_real(value) or not math.isfinite(value) or value != int(value) or value < low:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise ValueError(f"`{name}` must be a whole number of at least {low}, got {value!r}")
 
 
@@ -38,24 +39,15 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_schedule(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+def check_schedule(name: str, value: Any, low: float = -math.inf) -> None:
     """
     :param name: the argument's name, for the message
     :param value: a number, or a function of the progress remaining (from 1 to 0); of a function nothing more is checked
     :param low: smallest allowed number
-    :param high: largest allowed number
-    :raises ValueError: if ``value`` is neither a finite number in [low, high] nor callable
+    :raises ValueError: if ``value`` is neither a finite number of at least ``low`` nor callable
     """
     if not callable(value):
-        check_number(name, value, low, high)
-
-
-def _is_real(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return not isinstance(value, str)
+        check_number(name, value, low)
 
 
 def _range(low: float, high: float) -> str:

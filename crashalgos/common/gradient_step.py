@@ -24,6 +24,9 @@ def gradient_step(
     optimizer.zero_grad()
     for loss in losses:
         loss.backward()
-    norm = th.nn.utils.clip_grad_norm_(parameters, float("inf") if max_grad_norm is None else max_grad_norm)
+    if max_grad_norm is None:
+        norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    else:
+        norm = th.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     return norm

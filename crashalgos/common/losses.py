@@ -84,32 +84,19 @@ def approximate_kl(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
 
 def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float) -> th.Tensor:
     """
-    Which of the six cases of the slide "Exercise" each sample is. Where ρ is on a bound it counts as inside, as it does for
-    the gradient. The gradient with respect to ρ vanishes in ``pos_above``, in ``neg_below``, and where A = 0.
+    How many samples are in each of the six cases of the slide "Exercise", and how many have A = 0. Where ρ is on a bound it
+    counts as inside, as it does for the gradient. The gradient with respect to ρ vanishes in ``pos_above``, in
+    ``neg_below``, and where A = 0.
 
     :param ratios: ρ, shape (B,)
     :param advantages: A as used in the loss, shape (B,)
     :param clip_range: ε
-    :return: indices into ``SIX_CASES``, shape (B,)
+    :return: how many samples are in each case, in the order of ``SIX_CASES``, shape (7,), whole numbers that sum to B
     """
     _check_samples(ratios=ratios, advantages=advantages)
     side = 1 + (ratios > 1 + clip_range).long() - (ratios < 1 - clip_range).long()  # 0 below, 1 inside, 2 above
-    return th.where(advantages == 0, len(SIX_CASES) - 1, th.where(advantages > 0, side, side + 3))
-
-
-def six_case_shares(ratios: list[th.Tensor], advantages: list[th.Tensor], clip_range: float) -> th.Tensor:
-    """
-    The share of samples in each of the six cases, and of those with A = 0, averaged over minibatches.
-
-    :param ratios: ρ of each minibatch, shapes (B_1,), (B_2,), …
-    :param advantages: A of each minibatch, of the same shapes
-    :param clip_range: ε
-    :return: shares in the order of ``SIX_CASES``, shape (7,), that sum to 1
-    """
-    cases = six_cases(th.cat(ratios), th.cat(advantages), clip_range)
-    sizes = th.tensor([len(minibatch) for minibatch in ratios], device=cases.device)
-    share_of_sample = th.repeat_interleave(1.0 / (sizes.double() * len(sizes)), sizes)
-    return th.bincount(cases, weights=share_of_sample, minlength=len(SIX_CASES))
+    case = th.where(advantages == 0, len(SIX_CASES) - 1, th.where(advantages > 0, side, side + 3))
+    return th.bincount(case, minlength=len(SIX_CASES))
 
 
 def _check_samples(**tensors: th.Tensor) -> None:

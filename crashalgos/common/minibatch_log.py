@@ -33,13 +33,6 @@ class MinibatchLog:
         """
         return self._figures[name][-1]
 
-    def figures(self, name: str) -> list[th.Tensor]:
-        """
-        :param name: as given to :meth:`add`
-        :return: the figure of each minibatch
-        """
-        return self._figures[name]
-
     def values(self, name: str) -> np.ndarray:
         """
         :param name: as given to :meth:`add`

@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor
+from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from crashalgos.common.buffers import NO_TRAJECTORY, DictTrajectoryBuffer, TrajectoryBuffer
@@ -101,7 +101,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         self._check_arguments()
-        self._check_env()
+        if self.env is not None:
+            self._check_env(self.env)
         # Derived here and not stored, so that the zip of a fixed-step model is the same as SB3's
         requested = self.rollout_buffer_class
         self.rollout_buffer_class = self._derive_rollout_buffer_class()
@@ -127,17 +128,17 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         if self.compile:
             warnings.warn("compile=True: this version does not compile yet, the gradient step runs eagerly", stacklevel=2)
 
-    def _check_env(self) -> None:
-        if self.env is None or self.n_trajectories is None:
+    def _check_env(self, env: VecEnv) -> None:
+        if self.n_trajectories is None:
             return
-        if self.env.num_envs > self.n_trajectories:
+        if env.num_envs > self.n_trajectories:
             warnings.warn(
-                f"n_envs={self.env.num_envs} is more than n_trajectories={self.n_trajectories}: envs "
-                f"{self.n_trajectories} to {self.env.num_envs - 1} idle through every rollout",
+                f"n_envs={env.num_envs} is more than n_trajectories={self.n_trajectories}: envs "
+                f"{self.n_trajectories} to {env.num_envs - 1} idle through every rollout",
                 stacklevel=2,
             )
         # One env is never in the middle of an episode when its trajectory is over, unless it was cut
-        if (self.env.num_envs > 1 or self.max_trajectory_steps is not None) and _forbids_early_resets(self.env):
+        if (env.num_envs > 1 or self.max_trajectory_steps is not None) and _forbids_early_resets(env):
             raise ValueError(
                 "An env in Monitor(allow_early_resets=False) cannot be reset in the middle of an episode, as rollouts of "
                 "`n_trajectories` need: use Monitor(allow_early_resets=True)"
@@ -145,9 +146,13 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     def _derive_rollout_buffer_class(self) -> type[RolloutBuffer] | None:
         if self.n_trajectories is None:
+            if self.rollout_buffer_class is not None and issubclass(self.rollout_buffer_class, TrajectoryBuffer):
+                raise ValueError(
+                    f"`rollout_buffer_class` must not grow without `n_trajectories`, got {self.rollout_buffer_class!r}"
+                )
             return self.rollout_buffer_class
         # SB3 stores the class that it chose in its zips: its own two are no wish of the user's
-        if self.rollout_buffer_class not in (None, RolloutBuffer, DictRolloutBuffer, TrajectoryBuffer, DictTrajectoryBuffer):
+        if self.rollout_buffer_class not in (None, RolloutBuffer, DictRolloutBuffer):
             raise ValueError(
                 f"`rollout_buffer_class` must be None with `n_trajectories`, got {self.rollout_buffer_class!r}: "
                 "trajectories need a buffer that grows"
@@ -162,8 +167,9 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         :param force_reset: Force call to ``reset()`` before training
         :raises ValueError: if the env cannot be reset in the middle of an episode, and has to be
         """
+        env = self._wrap_env(env, self.verbose)
+        self._check_env(env)
         super().set_env(env, force_reset)
-        self._check_env()
 
     # ---------------------------------------------------------------- rollout
 
@@ -241,7 +247,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             self._last_obs, self._last_episode_starts = new_obs, dones
 
     def _store_step(self, rollout_buffer: RolloutBuffer, step: Step) -> None:
-        if isinstance(rollout_buffer, TrajectoryBuffer):
+        if self.n_trajectories is not None:
+            assert isinstance(rollout_buffer, TrajectoryBuffer)
             self._store_trajectory_step(rollout_buffer, step)
             return
         self._update_info_buffer(step.infos, step.dones)
@@ -274,7 +281,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             self._sampler.start(np.ones(env.num_envs, dtype=bool))
 
     def _finish_rollout(self, rollout_buffer: RolloutBuffer, new_obs: Any, dones: np.ndarray) -> th.Tensor | None:
-        if isinstance(rollout_buffer, TrajectoryBuffer):
+        if self.n_trajectories is not None:
+            assert isinstance(rollout_buffer, TrajectoryBuffer)
             rollout_buffer.finish()
             self._log_trajectories(rollout_buffer)
             return self._evaluate_trajectories(rollout_buffer)
@@ -308,7 +316,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     def _log_trajectories(self, rollout_buffer: TrajectoryBuffer) -> None:
         self.logger.record("rollout/trajectory_return_mean", float(self._sampler.returns.mean()))
         self.logger.record("rollout/trajectory_length_mean", float(self._sampler.lengths.mean()))
-        self.logger.record("rollout/discarded_steps", int((~rollout_buffer.mask).sum()))
+        n_cells = rollout_buffer.pos * rollout_buffer.n_envs
+        self.logger.record("rollout/discarded_steps", n_cells - rollout_buffer.size())
 
     def _reset_envs(self, env: VecEnv) -> None:
         self._last_obs = env.reset()  # type: ignore[assignment]
@@ -324,9 +333,21 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         if self.n_trajectories is not None:
             # Whole trajectories always overshoot the last step; a schedule of progress below 0 would turn negative
             self._current_progress_remaining = max(0.0, self._current_progress_remaining)
+        elif self._current_progress_remaining < 0:
+            self._warn_of_negative_schedules(total_timesteps)
+
+    def _warn_of_negative_schedules(self, total_timesteps: int) -> None:
+        for name in ("learning_rate", "ent_coef", "clip_range", "clip_range_vf"):
+            schedule = getattr(self, name, None)
+            if callable(schedule) and (value := schedule(self._current_progress_remaining)) < 0:
+                warnings.warn(
+                    f"The last rollout goes past total_timesteps={total_timesteps}, where the schedule of `{name}` gives {value}. "
+                    "It is used as in SB3; a multiple of n_steps * n_envs, or a schedule that ends at 0, avoids it",
+                    stacklevel=2,
+                )
 
     def _scheduled(self, value: float | Schedule) -> float:
-        return FloatSchedule(value)(self._current_progress_remaining)
+        return float(value(self._current_progress_remaining) if callable(value) else value)
 
     def _actions_for_policy(self, actions: th.Tensor) -> th.Tensor:
         """

@@ -1,7 +1,8 @@
 """
 SB3's policies without a critic (REINFORCE), and with an optimizer each for actor and critic (BaselinePG).
 
-Both keep the parameter names of SB3's ``ActorCriticPolicy``, so that weights move between them by ``load_state_dict``.
+Both keep the parameter names of SB3's ``ActorCriticPolicy``, so that weights move between them by
+``load_state_dict(…, strict=False)``.
 """
 
 from typing import Any
@@ -92,10 +93,11 @@ class SeparateActorCriticPolicy(ActorCriticPolicy):
         super().__init__(*args, **{**kwargs, "share_features_extractor": share_features_extractor})
 
     def _build(self, lr_schedule: Schedule) -> None:
-        if self.share_features_extractor and any(True for _ in self.features_extractor.parameters()):
+        if set(self.pi_features_extractor.parameters()) & set(self.vf_features_extractor.parameters()):
             raise ValueError(
-                f"`share_features_extractor` must be False, got True: {type(self.features_extractor).__name__} has "
-                "parameters, and the optimizers of actor and critic cannot both own them"
+                f"`share_features_extractor` must be False, got {self.share_features_extractor}, and the two extractors must "
+                f"not have a module in common: {type(self.features_extractor).__name__} has parameters, and the optimizers of "
+                "actor and critic cannot both own them"
             )
         super()._build(lr_schedule)
         self.optimizer = _make_optimizer(self, self.actor_parameters(), lr_schedule)
@@ -103,6 +105,8 @@ class SeparateActorCriticPolicy(ActorCriticPolicy):
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """
+        To be overridden with :meth:`_build_mlp_extractor`, where the extractor is no ``MlpExtractor``.
+
         :return: ψ, all that V_ψ learns
         """
         modules = (self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net)

@@ -51,8 +51,6 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         _init_setup_model: bool,
         **kwargs: Any,
     ) -> None:
-        if use_sde or (kwargs["policy_kwargs"] or {}).get("use_sde"):
-            raise ValueError("`use_sde` must be False, got True: gSDE is for PPO alone")
         super().__init__(
             policy,
             env,
@@ -61,7 +59,7 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
             gae_lambda=gae_lambda,
             n_steps=0,  # rollouts are counted in trajectories
             vf_coef=0.0,  # no joint loss of actor and critic
-            use_sde=False,
+            use_sde=use_sde,
             sde_sample_freq=-1,
             _init_setup_model=False,
             **kwargs,
@@ -73,6 +71,8 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_count("n_trajectories", self.n_trajectories)
+        if self.use_sde or self.policy_kwargs.get("use_sde"):
+            raise ValueError("`use_sde` must be False, got True: gSDE is for PPO alone")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
         if not issubclass(self.policy_class, self.policy_base):
@@ -105,7 +105,9 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         ent_coef = self._scheduled(self.ent_coef)
         n_trajectories = self.rollout_buffer.n_trajectories
         for chunk in self.rollout_buffer.chunks(self.batch_size):
-            _, log_probs, entropy = self.policy.evaluate_actions(chunk.observations, self._actions_for_policy(chunk.actions))
+            # Not `evaluate_actions`: it would run the critic, too, for values that this step does not need
+            distribution = self.policy.get_distribution(chunk.observations)
+            log_probs, entropy = distribution.log_prob(self._actions_for_policy(chunk.actions)), distribution.entropy()
             objective = policy_gradient_objective(log_probs, chunk.advantages, n_trajectories)
             assert entropy is not None  # only squashed gSDE has none in closed form
             entropy_sum = entropy.sum()

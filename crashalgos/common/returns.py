@@ -89,8 +89,13 @@ def generalized_advantages(
     next_values = np.empty_like(values)
     next_values[:-1] = values[1:]
     next_values[np.cumsum(lengths) - 1] = final_values
-    temporal_differences = rewards + gamma * next_values - values
-    return discounted_sum_to_end(temporal_differences, lengths, gamma * gae_lambda)
+    # δ_t = r_t + γ V(s_{t+1}) − V(s_t), in place: a rollout may fill most of the memory
+    delta = next_values
+    delta *= gamma
+    delta += rewards
+    delta -= values
+    _sum_to_end_in_place(delta, lengths, gamma * gae_lambda)
+    return delta
 
 
 def discounted_sum_to_end(x: np.ndarray, lengths: np.ndarray, discount: float) -> np.ndarray:
@@ -98,7 +103,7 @@ def discounted_sum_to_end(x: np.ndarray, lengths: np.ndarray, discount: float) -
     y_t = Σ_{j≥t} discount^{j−t} x_j within each trajectory, the sum behind every return and advantage here.
 
     Instead of y_t = x_t + discount · y_{t+1} step by step, the sum doubles its reach: if y_t holds the first k terms,
-    y_t + discount^k · y_{t+k} holds the first 2k. That is log₂(max T) passes over the whole array.
+    y_t + discount^k · y_{t+k} holds the first 2k: log₂(max T) passes over the whole array instead of a loop over t.
 
     :param x: shape (M,), floating
     :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
@@ -106,15 +111,22 @@ def discounted_sum_to_end(x: np.ndarray, lengths: np.ndarray, discount: float) -
     :return: y, shape (M,), of x's dtype
     """
     _check_flat(x, lengths, like=x)
-    steps_to_end = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(x)) - 1
     y = x.copy()
+    _sum_to_end_in_place(y, lengths, discount)
+    return y
+
+
+def _sum_to_end_in_place(y: np.ndarray, lengths: np.ndarray, discount: float) -> None:
+    steps_to_end = np.repeat(np.cumsum(lengths, dtype=np.int32) - 1, lengths)
+    steps_to_end -= np.arange(len(y), dtype=np.int32)
     reach = 1
     longest = int(lengths.max(initial=0))
     while reach < longest:
+        further = y[reach:] * y.dtype.type(discount**reach)
         # Row t + reach belongs to the same trajectory as row t exactly where that many steps remain
-        y[:-reach] += np.where(steps_to_end[:-reach] >= reach, y.dtype.type(discount**reach) * y[reach:], 0)
+        further[steps_to_end[:-reach] < reach] = 0
+        y[:-reach] += further
         reach *= 2
-    return y
 
 
 def _check_flat(x: np.ndarray, lengths: np.ndarray, like: np.ndarray) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from crashalgos.common.buffers import NO_TRAJECTORY
 
-#: Without `max_trajectory_steps`, a trajectory longer than this is taken for one that never ends
+#: Without `max_trajectory_steps`, a trajectory that has not ended after this many steps is taken for one that never does
 ENDLESS_TRAJECTORY_STEPS = 30_000
 
 
@@ -66,7 +66,7 @@ class TrajectorySampler:
         self.lengths[numbers] += 1
         steps = np.where(collecting, self.lengths[self.numbers], 0)
         if self.max_trajectory_steps is None:
-            self._check_endless(steps)
+            self._check_endless(np.where(dones, 0, steps))
             ended = collecting & dones
         else:
             ended = collecting & (dones | (steps >= self.max_trajectory_steps))

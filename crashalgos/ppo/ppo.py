@@ -17,7 +17,7 @@ from crashalgos.common.losses import (
     approximate_kl,
     clip_value_change,
     clipped_surrogate_objective,
-    six_case_shares,
+    six_cases,
     value_loss,
 )
 from crashalgos.common.minibatch_log import MinibatchLog
@@ -190,6 +190,8 @@ class PPO(PolicyGradientAlgorithm):
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        clip_range, ent_coef = self._scheduled(self.clip_range), self._scheduled(self.ent_coef)
+        clip_range_vf = None if self.clip_range_vf is None else self._scheduled(self.clip_range_vf)
         parameters = list(self.policy.parameters())
         log = MinibatchLog()
 
@@ -199,7 +201,7 @@ class PPO(PolicyGradientAlgorithm):
             # 3. Loop over batches B
             for batch in self.rollout_buffer.get(self.batch_size):
                 # 3.1 value loss, 3.2 J̃(θ)
-                loss = self._loss(batch, log)
+                loss = self._loss(batch, clip_range, clip_range_vf, ent_coef, log)
                 if self._exceeds_target_kl(log, epoch):
                     within_target_kl = False
                     break
@@ -211,15 +213,24 @@ class PPO(PolicyGradientAlgorithm):
 
         self._log_update(log, first_of_epoch)
 
-    def _loss(self, batch: RolloutBufferSamples | DictRolloutBufferSamples, log: MinibatchLog) -> th.Tensor:
+    def _loss(
+        self,
+        batch: RolloutBufferSamples | DictRolloutBufferSamples,
+        clip_range: float,
+        clip_range_vf: float | None,
+        ent_coef: float,
+        log: MinibatchLog,
+    ) -> th.Tensor:
         """
         −J̃(θ) + ``vf_coef`` · MSE(V_ψ) − ``ent_coef`` · H(π_θ), each a mean over the minibatch.
 
         :param batch: a minibatch B
+        :param clip_range: ε
+        :param clip_range_vf: bound on the change of the values, ``None`` for no bound
+        :param ent_coef: coefficient of the entropy
         :param log: takes the figures of the minibatch
         :return: the loss, a scalar
         """
-        clip_range = self._scheduled(self.clip_range)
         values, log_probs, entropy = self.policy.evaluate_actions(batch.observations, self._actions_for_policy(batch.actions))
         values = values.flatten()
         advantages = self._advantages(batch.advantages)
@@ -229,14 +240,14 @@ class PPO(PolicyGradientAlgorithm):
         ratios = th.exp(log_ratios)
         policy_loss = -clipped_surrogate_objective(ratios, advantages, clip_range)
 
-        if self.clip_range_vf is not None:
-            values = clip_value_change(values, batch.old_values, self._scheduled(self.clip_range_vf))
+        if clip_range_vf is not None:
+            values = clip_value_change(values, batch.old_values, clip_range_vf)
         critic_loss = value_loss(values, batch.returns)
 
         # Without an analytical form (squashed gSDE), −ln π is an estimate of the entropy
         entropy_loss = -th.mean(-log_probs if entropy is None else entropy)
 
-        loss = policy_loss + self._scheduled(self.ent_coef) * entropy_loss + self.vf_coef * critic_loss
+        loss = policy_loss + ent_coef * entropy_loss + self.vf_coef * critic_loss
         with th.no_grad():
             log.add(
                 policy_loss=policy_loss,
@@ -245,8 +256,7 @@ class PPO(PolicyGradientAlgorithm):
                 loss=loss,
                 approx_kl=approximate_kl(ratios, log_ratios),
                 clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
-                ratios=ratios,
-                advantages=advantages,
+                six_cases=six_cases(ratios, advantages, clip_range),
             )
         return loss
 
@@ -258,12 +268,11 @@ class PPO(PolicyGradientAlgorithm):
     def _exceeds_target_kl(self, log: MinibatchLog, epoch: int) -> bool:
         if self.target_kl is None:
             return False
-        approx_kl = log.last("approx_kl").item()
-        if approx_kl <= 1.5 * self.target_kl:
-            return False
-        if self.verbose >= 1:
+        approx_kl = log.last("approx_kl").cpu().numpy()  # SB3 compares in float32
+        exceeds = bool(approx_kl > 1.5 * self.target_kl)
+        if exceeds and self.verbose >= 1:
             print(f"Early stopping at step {epoch} due to reaching max kl: {approx_kl:.2f}")
-        return True
+        return exceeds
 
     def _log_update(self, log: MinibatchLog, first_of_epoch: int) -> None:
         """
@@ -281,11 +290,11 @@ class PPO(PolicyGradientAlgorithm):
         self._log_std()
         if log.count("grad_norm"):
             self.logger.record("train/grad_norm", log.mean("grad_norm"))
-        clip_range = self._scheduled(self.clip_range)
-        shares = six_case_shares(log.figures("ratios"), log.figures("advantages"), clip_range)
-        for case, share in zip(SIX_CASES, shares.tolist(), strict=True):
+        counts = log.values("six_cases")
+        shares = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
+        for case, share in zip(SIX_CASES, shares, strict=True):
             self.logger.record(f"train/cases/{case}", share)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/clip_range", clip_range)
+        self.logger.record("train/clip_range", self._scheduled(self.clip_range))
         if self.clip_range_vf is not None:
             self.logger.record("train/clip_range_vf", self._scheduled(self.clip_range_vf))

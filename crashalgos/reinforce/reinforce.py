@@ -34,8 +34,8 @@ class REINFORCE(VanillaPolicyGradient):
     :param weighting: What weights ∇ln π(a_t|s_t): ``"reward_to_go"``, R_t = Σ_{j≥t} γ^{j−t} r_j, or ``"total_return"``,
         R(τ) = Σ_j γ^{j−1} r_j for every step of τ
     :param baseline: What is subtracted from these returns: ``None``, a number, ``"mean"`` of all M of them (biased),
-        ``"leave_one_out"``, the mean over all steps of the other trajectories, or a callable: observations as the policy sees
-        them, an array of shape (M, …) or a dict of such, → values of shape (M,)
+        ``"leave_one_out"``, the mean over all steps of the other trajectories, or a callable: observations as they are in the
+        rollout buffer, an array of shape (M, …) or a dict of such, → values of shape (M,)
     :param normalize_weights: Whether to shift and scale the weights, after the baseline, to mean 0 and standard deviation 1
         over all M samples
     :param ent_coef: Entropy coefficient, it can be a function of the current progress remaining
@@ -131,8 +131,7 @@ class REINFORCE(VanillaPolicyGradient):
         :param sample: N finished trajectories
         :return: the weights, float32, shape (M,)
         """
-        rewards = sample.rewards.astype(np.float64)
-        returns = WEIGHTINGS[self.weighting](rewards, sample.lengths, self.gamma)
+        returns = sample.returns.astype(np.float64)
         weights = returns - baseline_values(self.baseline, returns, sample.lengths, sample.observations)
         if self.normalize_weights:
             weights = normalized(weights)
@@ -140,8 +139,8 @@ class REINFORCE(VanillaPolicyGradient):
 
     def _evaluate_trajectories(self, rollout_buffer: TrajectoryBuffer) -> None:
         # No critic: the returns are the rewards' alone, also where a time limit cut a trajectory off
-        rewards = rollout_buffer.rewards.astype(np.float64)
-        rollout_buffer.returns = reward_to_go(rewards, rollout_buffer.lengths, self.gamma).astype(np.float32)
+        returns = WEIGHTINGS[self.weighting](rollout_buffer.rewards.astype(np.float64), rollout_buffer.lengths, self.gamma)
+        rollout_buffer.returns = returns.astype(np.float32)
 
     def _check_arguments(self) -> None:
         super()._check_arguments()
