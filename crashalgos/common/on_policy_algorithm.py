@@ -341,8 +341,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             schedule = getattr(self, name, None)
             if callable(schedule) and (value := schedule(self._current_progress_remaining)) < 0:
                 warnings.warn(
-                    f"The last rollout goes past total_timesteps={total_timesteps}, where the schedule of `{name}` gives {value}. "
-                    "It is used as in SB3; a multiple of n_steps * n_envs, or a schedule that ends at 0, avoids it",
+                    f"The last rollout goes past total_timesteps={total_timesteps}, where the schedule of `{name}` is "
+                    f"{value}. It is used as in SB3; a multiple of n_steps * n_envs, or a schedule that ends at 0, avoids it",
                     stacklevel=2,
                 )
 
