@@ -94,14 +94,15 @@ def constant_baselines(folder: Path) -> Path:
     for state, colour in zip(range(2), (BLUE, ORANGE), strict=True):
         means = [mean[state, 0] for mean, _ in found]
         left.plot(shifts, means, color=colour, linewidth=2, label=f"E ∂J/∂θ({states[state]}, a=0)")
-        left.plot(shifts[::6], np.full(len(shifts[::6]), exact[state, 0]), "o", color=colour, mfc="none", label="exact")
+        exact_label = "exact gradient" if state else None
+        left.plot(shifts[::6], np.full(len(shifts[::6]), exact[state, 0]), "o", color=colour, mfc="none", label=exact_label)
     left.set(xlabel="constant baseline b, reward", ylabel="expected gradient", title="the expectation stays")
     left.legend(fontsize=8)
     right.plot(shifts, [variance for _, variance in found], color="black", linewidth=2)
     for shift, name in ((0.0, "E"), (10.0, "E′")):
         variance = expectation_and_variance(1, reward_to_go, baseline=shift)[1]
         right.plot(shift, variance, "o", color=ORANGE)
-        right.annotate(name, (shift, variance), textcoords="offset points", xytext=(-14, 4))
+        right.annotate(name, (shift, variance), textcoords="offset points", xytext=(9, -3))
     right.set(
         xlabel="constant baseline b, reward", ylabel="variance of the gradient (N = 1)", title="the variance changes", ylim=0
     )

@@ -9,6 +9,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from tests.envs import of_spaces, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos.common.buffers import TrajectoryBuffer
 
 ALL = [REINFORCE, BaselinePG, PPO]
 GRADIENT_STEP = [REINFORCE, BaselinePG]
@@ -26,7 +27,7 @@ def test_gamma(algorithm, gamma):
 
 
 @pytest.mark.parametrize("algorithm", ALL)
-@pytest.mark.parametrize("n_trajectories", [0, -1, 2.5, math.nan, "20", True])
+@pytest.mark.parametrize("n_trajectories", [0, -1, 2.5, 2.0, math.nan, "20", True])
 def test_n_trajectories(algorithm, n_trajectories):
     refused(algorithm, "`n_trajectories` must be a whole number of at least 1, got", n_trajectories=n_trajectories)
 
@@ -119,6 +120,7 @@ def test_ppo_and_buffers():
         pass
 
     refused(PPO, "`rollout_buffer_class` must be None with `n_trajectories`", rollout_buffer_class=Custom, n_trajectories=2)
+    refused(PPO, "`rollout_buffer_class` must not grow without `n_trajectories`", rollout_buffer_class=TrajectoryBuffer)
     assert isinstance(PPO("MlpPolicy", scripted([[3]]), rollout_buffer_class=Custom, device="cpu").rollout_buffer, Custom)
     refused(PPO, "`max_trajectory_steps` must be None without `n_trajectories`, got 5", max_trajectory_steps=5)
 
@@ -128,6 +130,8 @@ def test_a_load_with_wrong_arguments_is_refused(algorithm, tmp_path):
     algorithm("MlpPolicy", scripted([[3]]), n_trajectories=2, device="cpu").save(tmp_path / "model")
     with pytest.raises(ValueError, match="`n_trajectories`"):
         algorithm.load(tmp_path / "model", n_trajectories=0)
+    with pytest.raises(ValueError, match="`gamma`"):
+        algorithm.load(tmp_path / "model", gamma=2)
 
 
 def test_nan_in_the_network_is_an_error():

@@ -86,14 +86,17 @@ def probability(tau: Trajectory, theta: th.Tensor) -> th.Tensor:
     return tau.dynamics * log_pi[list(tau.states), list(tau.actions)].sum().exp()
 
 
-def samples(n: int) -> list[tuple[Sample, float]]:
+@cache
+def samples(n: int) -> tuple[tuple[Sample, float], ...]:
     """
     :param n: N
     :return: every sample of N trajectories with its probability
     """
     theta = th.tensor(THETA, dtype=th.float64)
     known = [(tau, float(probability(tau, theta))) for tau in trajectories()]
-    return [(tuple(tau for tau, _ in chosen), float(np.prod([p for _, p in chosen]))) for chosen in product(known, repeat=n)]
+    return tuple(
+        (tuple(tau for tau, _ in chosen), float(np.prod([p for _, p in chosen]))) for chosen in product(known, repeat=n)
+    )
 
 
 def exact_gradient(gamma: float = 1.0) -> np.ndarray:

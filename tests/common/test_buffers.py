@@ -153,24 +153,31 @@ def test_unfinished_rollout_gives_no_minibatch():
         next(buffer.get(1))
 
 
-@pytest.mark.parametrize("idle", [False, True])
-def test_peak_memory_is_at_most_three_times_the_steps_stored(idle):
-    """Growing, sorting and drawing minibatches included; envs that idle cost nothing."""
-    space = spaces.Box(0, 255, (3, 40, 40), dtype=np.uint8)
-    n_envs, n_steps = 8, 400
-    obs = np.zeros((n_envs, 3, 40, 40), dtype=np.uint8)
+@pytest.mark.parametrize("collecting", ["all", "one"])
+@pytest.mark.parametrize("n_envs", [1, 8, 64])
+@pytest.mark.parametrize("shape", [(1,), (4,), (3, 40, 40)])
+def test_peak_memory_is_at_most_three_times_the_steps_stored(shape, n_envs, collecting):
+    """Growing, sorting, GAE and minibatches included; envs that idle cost nothing."""
+    obs = np.zeros((n_envs, *shape), dtype=np.float32)
     zeros, zeros_tensor = np.zeros(n_envs), th.zeros(n_envs)
-    numbers = np.array([0] + [NO_TRAJECTORY] * 7) if idle else np.arange(n_envs)
-    n_rows = n_steps * int((numbers != NO_TRAJECTORY).sum())
-    buffer = make(n_envs, space)
+    numbers = np.arange(n_envs) if collecting == "all" else np.array([0] + [NO_TRAJECTORY] * (n_envs - 1))
+    n_rows = 30_000 if len(shape) == 1 else 1_500
+    buffer = make(n_envs, spaces.Box(-1, 1, shape, dtype=np.float32))
     tracemalloc.start()
-    for _ in range(n_steps):
-        buffer.add(obs, zeros, zeros, zeros, zeros_tensor, zeros_tensor, numbers)
-    buffer.finish()
-    buffer.compute_returns_and_advantage(np.zeros(buffer.n_trajectories), np.ones(buffer.n_trajectories, dtype=bool))
-    for _ in buffer.get(64):
-        pass
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    stored = n_rows * (3 * 40 * 40 + 8 + 4 * 5)  # observation, action, five float32 figures
+    try:
+        for _ in range(-(-n_rows // int((numbers != NO_TRAJECTORY).sum()))):
+            buffer.add(obs, zeros, zeros, zeros, zeros_tensor, zeros_tensor, numbers)
+        buffer.finish()
+        n_trajectories = buffer.n_trajectories
+        buffer.compute_returns_and_advantage(np.zeros(n_trajectories), np.ones(n_trajectories, dtype=bool))
+        for _ in buffer.get(64):
+            pass
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    stored = sum(
+        getattr(buffer, name).nbytes
+        for name in ("observations", "actions", "rewards", "values", "log_probs", "advantages", "returns")
+    )
+    assert len(buffer.rewards) >= n_rows
     assert stored < peak <= 3 * stored

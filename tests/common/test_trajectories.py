@@ -173,6 +173,10 @@ def test_endless_env_raises(monkeypatch):
     monkeypatch.setattr(trajectories, "ENDLESS_TRAJECTORY_STEPS", 50)
     with pytest.raises(RuntimeError, match=r"has not ended after 50 steps.*`max_trajectory_steps`"):
         collect(scripted([[3], [np.inf]]), 4)
+    # One that ends with the last step allowed has ended; one step more is too many
+    collect(scripted([[50]]), 1)
+    with pytest.raises(RuntimeError, match="has not ended"):
+        collect(scripted([[51]]), 1)
     # The limit is for those that collect: an env that idles may go on for ever
     with pytest.warns(UserWarning, match="idle"):
         collect(scripted([[40], [np.inf]]), 1)
