@@ -56,7 +56,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     :param max_grad_norm: Upper bound of the gradient's norm; ``None``: no bound
     :param n_trajectories: N; ``None``: rollouts of ``n_steps``
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
-    :param compile: Whether to compile the gradient step
+    :param compile: Accepted for later versions: this one runs eagerly, and says so in a warning
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param kwargs: The other arguments of SB3's ``OnPolicyAlgorithm``
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range

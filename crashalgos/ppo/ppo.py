@@ -34,7 +34,7 @@ class PPO(PolicyGradientAlgorithm):
 
     Where the slide makes a value step and a policy step, this makes one joint step on −J̃ + ``vf_coef`` · MSE, as SB3 does.
     Where actor and critic share no parameters, Adam hardly tells the two apart: it divides each parameter's gradient by its
-    own size, so ``vf_coef`` has little effect but through ``max_grad_norm``.
+    own size, so ``vf_coef`` has little effect but through ``max_grad_norm``, which bounds the norm of both together.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -66,7 +66,7 @@ class PPO(PolicyGradientAlgorithm):
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param n_trajectories: N, whole trajectories per update instead of ``n_steps``
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
-    :param compile: Whether to compile the gradient step
+    :param compile: Accepted for later versions: this one runs eagerly, and says so in a warning
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range
     :raises AssertionError: for what SB3's PPO asserts (``batch_size``, ``n_steps``, ``clip_range_vf``)
     """
