@@ -5,6 +5,9 @@ PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 BIN := .venv/bin
 READY := .venv/.ready
 
+# What runs is this checkout, also where .venv came with a copy of another.
+export PYTHONPATH := $(CURDIR)
+
 .DEFAULT_GOAL := help
 .PHONY: help compare labs bench test statistics check lint type format clean
 
@@ -29,15 +32,15 @@ statistics: $(READY)  ## the slow tests, which the suite leaves out
 check: lint type test  ## lint, type and test
 
 lint: $(READY)  ## ruff: rules and formatting
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
 
 type: $(READY)  ## mypy
-	@$(BIN)/mypy
+	@$(BIN)/python -m mypy
 
 format: $(READY)  ## ruff: mend what it can
-	@$(BIN)/ruff check --fix .
-	@$(BIN)/ruff format .
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
 
 clean:  ## remove .venv, caches and build products; results stay
 	@rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

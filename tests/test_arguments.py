@@ -96,6 +96,7 @@ def test_an_extractor_with_parameters_cannot_be_shared():
 @pytest.mark.parametrize("kwargs", [dict(use_sde=True), dict(policy_kwargs=dict(use_sde=True))])
 def test_gsde_is_for_ppo_alone(algorithm, kwargs):
     refused(algorithm, "`use_sde` must be False, got True: gSDE is for PPO alone", env=of_spaces("box", "box"), **kwargs)
+    refused(algorithm, "gSDE is for PPO alone", env=of_spaces("box", "discrete"), **kwargs)
     PPO("MlpPolicy", of_spaces("box", "box"), use_sde=True, n_trajectories=4, device="cpu").learn(1)
 
 

@@ -51,6 +51,7 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         _init_setup_model: bool,
         **kwargs: Any,
     ) -> None:
+        _refuse_gsde(use_sde)
         super().__init__(
             policy,
             env,
@@ -71,8 +72,7 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
     def _check_arguments(self) -> None:
         super()._check_arguments()
         check_count("n_trajectories", self.n_trajectories)
-        if self.use_sde or self.policy_kwargs.get("use_sde"):
-            raise ValueError("`use_sde` must be False, got True: gSDE is for PPO alone")
+        _refuse_gsde(self.use_sde or self.policy_kwargs.get("use_sde", False))
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
         if not issubclass(self.policy_class, self.policy_base):
@@ -117,6 +117,11 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
 
     def _actor_parameters(self) -> list[th.nn.Parameter]:
         return [parameter for group in self.policy.optimizer.param_groups for parameter in group["params"]]
+
+
+def _refuse_gsde(use_sde: bool) -> None:
+    if use_sde:
+        raise ValueError(f"`use_sde` must be False, got {use_sde!r}: gSDE is for PPO alone")
 
 
 def normalized(weights: np.ndarray) -> np.ndarray:

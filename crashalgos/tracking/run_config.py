@@ -95,15 +95,19 @@ def versions() -> dict[str, str]:
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # W&B is optional
+        except importlib.metadata.PackageNotFoundError:  # put there without an installer
             continue
     return found
 
 
 def git_commit() -> str | None:
-    """:return: the commit that is checked out in the working directory, ``None`` without git or a repository"""
+    """
+    :return: the commit that is checked out in the working directory, with "-dirty" where tracked files differ from it;
+        ``None`` without git or a repository
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip()

@@ -81,6 +81,7 @@ class WandbCallback(BaseCallback):
 
         self.run_id = run_id  # of the current or last run
         self.run_dir: Path | None = None  # its folder; a run that was continued has a folder for each part
+        self.run_url: str | None = None  # its page, if it is online
         self._run: wandb.Run | None = None
         self._begin_options = {
             "project": project,
@@ -103,10 +104,9 @@ class WandbCallback(BaseCallback):
         self._last_step = 0
 
     def _on_training_start(self) -> None:
-        if self._run is not None:  # the last learn raised an error
-            self._end_run(exit_code=1)
+        self.close()  # a run that is still open belongs to a learn that raised
         self._warned = False
-        self.run_dir = None
+        self.run_dir = self.run_url = None
         if (self._mode or os.environ.get("WANDB_MODE")) != "disabled":
             self._attempt("starting the run", self._begin_run)
 
@@ -123,6 +123,15 @@ class WandbCallback(BaseCallback):
         if self._video_env is not None:
             self._attempt("recording the evaluation video", self._log_video)
         self._end_run()
+
+    def close(self, exit_code: int = 1) -> None:
+        """
+        End the run if one is open, as it is after a ``learn`` that raised: SB3 tells callbacks of no error.
+
+        :param exit_code: 0 for success; anything else marks the run as failed
+        """
+        if self._run is not None:
+            self._end_run(exit_code)
 
     def _begin_run(self) -> None:
         import wandb
@@ -167,6 +176,7 @@ class WandbCallback(BaseCallback):
         self.run_id = run.id
         self.run_dir = Path(run.dir).parent
         self._offline = run.offline
+        self.run_url = None if run.offline else run.url
         no_key = isinstance(error, wandb.errors.UsageError) and "API key" in str(error)
         if error is not None and not (no_key and requested is None):
             self._warn("starting the run online", error, "`wandb sync` uploads it later.")
@@ -189,11 +199,6 @@ class WandbCallback(BaseCallback):
         self._writer.already_sent = self._already_sent = dict(pending)
 
     def _end_run(self, exit_code: int = 0) -> None:
-        """
-        Finish the run, and leave the logger as it was.
-
-        :param exit_code: 0, or 1 for a training that failed
-        """
         self._send_pending()
         if self._run_logger is not None and self._writer in self._run_logger.output_formats:
             self._run_logger.output_formats.remove(self._writer)
