@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -11,11 +10,13 @@ from pathlib import Path
 
 import tyro
 
-from crashalgos.experiments.grid import RunFailure, available_cores, run_grid
-from crashalgos.experiments.run import CONFIG_FILE, RunConfig, RunResult, check, claim_folder
+from crashalgos.experiments.grid import RunFailure, available_cores, go_offline_if_unreachable, run_grid
+from crashalgos.experiments.run import CONFIG_FILE, RunConfig, RunResult, check, claim_folder, untuned
 from crashalgos.experiments.settings import load_settings
 
 TITLE = "Comparison at equal environment steps"
+# The options that shape the results.
+SHAPING = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "device")
 
 
 @dataclass
@@ -36,6 +37,8 @@ class CompareOptions:
     """Episodes of one evaluation."""
     jobs: int = field(default_factory=available_cores)
     """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
+    device: str = "cpu"
+    """PyTorch's device: small networks are fastest on the CPU."""
     output: Path | None = None
     """The comparison's folder. By default one below results/compare/ that carries the time."""
     track: bool = True
@@ -59,12 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     content = dataclasses.asdict(options) | {"output": str(folder)}
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
+    if untuned(configs):
+        print(untuned(configs))
+    if options.track:
+        go_offline_if_unreachable()
     try:
         outcomes = run_grid(configs, options.jobs)
     except KeyboardInterrupt:
         print(f"interrupted; the runs so far are in {folder}", file=sys.stderr)
         return 130
-    show(outcomes, folder, reproducing_command(options))
+    show(outcomes, folder, options)
     return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
 
 
@@ -92,6 +99,7 @@ def make_configs(options: CompareOptions, folder: Path) -> list[RunConfig]:
                     eval_freq=options.eval_freq,
                     eval_episodes=options.eval_episodes,
                     threads=1,
+                    device=options.device,
                     track=options.track,
                     project=options.project,
                 )
@@ -106,25 +114,13 @@ def make_configs(options: CompareOptions, folder: Path) -> list[RunConfig]:
     return configs
 
 
-def reproducing_command(options: CompareOptions) -> str:
-    """
-    :param options: the command line
-    :return: the command with every option that shapes the results
-    """
-    words = ["python", "scripts/compare.py"]
-    for name in ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes"):
-        value = getattr(options, name)
-        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
-    return shlex.join(words)
-
-
-def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, command: str) -> None:
+def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, options: CompareOptions) -> None:
     """
     Write figure, CSV files and report, and say where they are.
 
     :param outcomes: what the runs came to
     :param folder: the comparison's folder
-    :param command: reproduces it
+    :param options: the command line
     """
     from rich.console import Console
 
@@ -139,11 +135,12 @@ def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, command: str)
         plots.learning_curves(results, figure)
         Console().print(report.terminal_table(TITLE, report.COLUMNS, rows))
     table = report.markdown_table(report.COLUMNS, rows)
+    command = report.reproducing_command("scripts/compare.py", options, SHAPING)
     report.write_report(outcomes, folder / "report.md", TITLE, command, table, report.EVALUATION_NOTE, figure)
 
     report.print_failures(outcomes)
     places = {"figure": figure, "CSV": f"{folder / 'evaluations.csv'}, {folder / 'runs.csv'}", "report": folder / "report.md"}
-    places["W&B"] = report.wandb_place(results)
+    places["W&B"] = report.wandb_place(outcomes)
     for name, place in places.items():
         print(f"{name:<7} {place if place is not None else 'none'}")
 

@@ -25,8 +25,8 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.5"  # of Okabe and Ito: told apart
 class FigureOptions:
     """Draw the six cases of the clipped objective, and what a constant baseline does (environments E and E′)."""
 
-    output: Path = Path("docs")
-    """The folder."""
+    output: Path = Path(__file__).resolve().parents[1] / "docs"
+    """The folder. By default the repository's own."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

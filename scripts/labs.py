@@ -13,18 +13,21 @@ import numpy as np
 import tyro
 
 from crashalgos.experiments import report
-from crashalgos.experiments.grid import RunFailure, available_cores, run_grid
+from crashalgos.experiments.grid import RunFailure, available_cores, go_offline_if_unreachable, run_grid
 from crashalgos.experiments.registry import find_algorithm
 from crashalgos.experiments.run import CONFIG_FILE, RunConfig, RunResult, check, claim_folder
 from crashalgos.experiments.settings import HYPERPARAMS, parse_settings, read_yaml
 
-TITLE = "The labs again: 20 trajectories an update, 100 updates"
+TITLE = "The labs again: 20 trajectories an update, {} updates"
 COLUMNS = ("environment", "algorithm", "result", "each seed", "the lab")
 NOTE = (
     "A seed's figure is the mean return of the trajectories that its last 10 updates learned from, sampled from the "
     "stochastic policy (`rollout/trajectory_return_mean`, raw rewards). The result is their median for CartPole-v1, "
-    "their mean for LunarLander-v3. The labs published one run each, on LunarLander-v2."
+    "their mean for LunarLander-v3. The labs published one run each, of 100 updates: lab II on CartPole-v1, labs III and IV "
+    "on LunarLander-v2, which is gone from today's gymnasium."
 )
+# The options that shape the results.
+SHAPING = ("algos", "seeds", "n_updates", "device")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class LabsOptions:
     """How many updates: the labs make 100."""
     jobs: int = field(default_factory=available_cores)
     """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
+    device: str = "cpu"
+    """PyTorch's device: small networks are fastest on the CPU."""
     output: Path | None = None
     """The folder. By default one below results/labs/ that carries the time."""
     track: bool = True
@@ -96,12 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     content = dataclasses.asdict(options) | {"output": str(folder)}
     (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
+    if options.track:
+        go_offline_if_unreachable()
     try:
         outcomes = run_grid(configs, options.jobs, unit="update")
     except KeyboardInterrupt:
         print(f"interrupted; the runs so far are in {folder}", file=sys.stderr)
         return 130
-    show(outcomes, folder)
+    show(outcomes, folder, options)
     return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
 
 
@@ -134,6 +141,7 @@ def make_configs(options: LabsOptions, folder: Path) -> list[RunConfig]:
                     seed=seed,
                     n_updates=options.n_updates,
                     eval_freq=0,
+                    device=options.device,
                     track=options.track,
                     project=options.project,
                 )
@@ -159,12 +167,13 @@ def lab_figure(result: RunResult) -> float:
     return float(np.mean(returns[-10:]))
 
 
-def show(outcomes: Sequence[RunResult | RunFailure], folder: Path) -> None:
+def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, options: LabsOptions) -> None:
     """
     Write table, CSV file and report, and say where they are.
 
     :param outcomes: what the runs came to
     :param folder: where everything goes
+    :param options: the command line
     """
     from rich.console import Console
 
@@ -182,11 +191,13 @@ def show(outcomes: Sequence[RunResult | RunFailure], folder: Path) -> None:
     header = ("algorithm", "env", "seed", "last_10_updates_return_mean", "num_timesteps", "seconds")
     report.write_csv(folder / "labs.csv", header, seed_rows)
     table = report.markdown_table(COLUMNS, rows)
-    report.write_report(outcomes, folder / "report.md", TITLE, "python scripts/labs.py", table, NOTE, figure=None)
+    title = TITLE.format(options.n_updates)
+    command = report.reproducing_command("scripts/labs.py", options, SHAPING)
+    report.write_report(outcomes, folder / "report.md", title, command, table, NOTE, figure=None)
 
-    Console().print(report.terminal_table(TITLE, COLUMNS, rows))
+    Console().print(report.terminal_table(title, COLUMNS, rows))
     report.print_failures(outcomes)
-    print(f"CSV     {folder / 'labs.csv'}\nreport  {folder / 'report.md'}\nW&B     {report.wandb_place(results)}")
+    print(f"CSV     {folder / 'labs.csv'}\nreport  {folder / 'report.md'}\nW&B     {report.wandb_place(outcomes)}")
 
 
 if __name__ == "__main__":

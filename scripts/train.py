@@ -14,7 +14,7 @@ import tyro
 from crashalgos.common.returns import gamma_from_horizon
 from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
 from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
-from crashalgos.experiments.run import RunConfig, check, run
+from crashalgos.experiments.run import MODEL_FILE, RunConfig, check, run, untuned
 from crashalgos.experiments.settings import Settings, constructor_parameters, load_settings
 
 ALGO, ENV = "ppo", "CartPole-v1"
@@ -48,6 +48,8 @@ class TrainOptions:
     """Episodes of one evaluation."""
     threads: int = 1
     """PyTorch's threads: small networks are fastest with one. 0: as many as PyTorch takes."""
+    device: str = "cpu"
+    """PyTorch's device: small networks are fastest on the CPU."""
     track: bool = True
     """Whether Weights & Biases tracks the run: online with an API key, offline without."""
     project: str = "crashalgos"
@@ -70,10 +72,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    if untuned([config]):
+        print(untuned([config]))
     try:
         result = run(config)
     except KeyboardInterrupt:
-        print(f"interrupted; the model as it was then is in {config.folder}", file=sys.stderr)
+        saved = (config.folder / MODEL_FILE).exists()
+        when = f"; the model as it was then is in {config.folder}" if saved else " before there was a model"
+        print(f"interrupted{when}", file=sys.stderr)
         return 130
     if result.evaluations:
         print(f"return of the last evaluation: {result.final_return:.1f}")
@@ -107,6 +113,7 @@ def read_arguments(arguments: Sequence[str]) -> RunConfig:
         # The tuned value may say more than yes.
         normalize=tuned.normalize if options.normalize == bool(tuned.normalize) else options.normalize,
         hyperparameters=hyperparameters,
+        tuned=tuned.tuned,
     )
     config = RunConfig(
         algo=algo,
@@ -117,6 +124,7 @@ def read_arguments(arguments: Sequence[str]) -> RunConfig:
         eval_freq=options.eval_freq,
         eval_episodes=options.eval_episodes,
         threads=options.threads,
+        device=options.device,
         track=options.track,
         project=options.project,
         verbose=options.verbose,
@@ -164,7 +172,11 @@ def parse(arguments: Sequence[str], algo: str, env: str, tuned: Settings) -> Any
         normalize=bool(tuned.normalize),
         policy=tuned.policy,
     )
-    description = f"Train one algorithm in one environment. Algorithms: {', '.join(ALGORITHMS)}."
+    description = (
+        f"Train one algorithm in one environment. Algorithms: {', '.join(ALGORITHMS)}. A schedule is lin_<number>: it falls "
+        "linearly from the number to 0. --policy-kwargs is YAML, such as '{net_arch: [64, 64], activation_fn: relu}'. "
+        "A callable baseline is for Python only."
+    )
     return tyro.cli(options, prog="train.py", args=arguments, default=default, description=description)
 
 

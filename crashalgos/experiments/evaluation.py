@@ -5,12 +5,15 @@ import csv
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from crashalgos.common.trajectories import ENDLESS_TRAJECTORY_STEPS
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,10 @@ class EvaluationCallback(BaseCallback):
     """
     Evaluates the deterministic policy at 0, ``freq``, 2 ``freq``, … and ``total_timesteps`` environment steps.
 
-    At a step of the grid the policy is the one that has learned from at most that many steps, whatever the size of the
-    algorithm's rollouts; the rollout that goes past the last one changes the model, but no evaluation. Each evaluation starts
-    the environment from the same seed, draws nothing from the training's random streams, and goes straight to the logger's
-    outputs, so that what the training has recorded waits for its own dump.
+    At a step of the grid the policy is the one that has learned from the rollouts that ended before that step (not yet from
+    one that ends exactly there); the rollout that goes past the last one changes the model, but no evaluation. Each evaluation
+    starts the environment from the same seed, draws nothing from the training's random streams, and goes straight to the
+    logger's outputs, so that what the training has recorded waits for its own dump.
 
     :param env: one environment an episode, wrapped like the training's, in normalisation too
     :param freq: distance of the grid's steps
@@ -81,7 +84,11 @@ class EvaluationCallback(BaseCallback):
             frozen.obs_rms = copy.deepcopy(normalization.obs_rms)
         self.env.seed(self.seed)
         returns, lengths = evaluate_policy(
-            self.model, self.env, n_eval_episodes=self.env.num_envs, return_episode_rewards=True
+            self.model,
+            self.env,
+            n_eval_episodes=self.env.num_envs,
+            return_episode_rewards=True,
+            callback=refuse_endless_episodes,
         )
         assert isinstance(returns, list) and isinstance(lengths, list)
         self.evaluations.append(Evaluation(step, self.num_timesteps, returns, lengths))
@@ -96,3 +103,18 @@ class EvaluationCallback(BaseCallback):
     def _write(self, rows: list[tuple], mode: str) -> None:
         with self.path.open(mode, newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
+
+
+def refuse_endless_episodes(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+    """
+    ``evaluate_policy`` calls it after each step of each env that has episodes left to play.
+
+    :param locals_: the local variables of ``evaluate_policy``
+    :param globals_: its global ones
+    :raises RuntimeError: if the episode has not ended after ``ENDLESS_TRAJECTORY_STEPS`` steps
+    """
+    if not locals_["done"] and locals_["current_lengths"][locals_["i"]] >= ENDLESS_TRAJECTORY_STEPS:
+        raise RuntimeError(
+            f"An evaluation episode has not ended after {ENDLESS_TRAJECTORY_STEPS} steps (ENDLESS_TRAJECTORY_STEPS): "
+            "give the env a time limit (max_episode_steps, or the wrapper TimeLimit), or turn evaluation off (eval_freq 0)"
+        )

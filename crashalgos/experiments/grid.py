@@ -3,11 +3,15 @@
 import multiprocessing
 import os
 import signal
+import socket
 import sys
+import time
 import traceback
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -15,8 +19,10 @@ from crashalgos.experiments.run import RunConfig, RunResult, claim_folder, run
 
 LOG_FILE = "output.log"
 
-# How long an interrupted run may take to save its model and close its W&B run.
-SECONDS_TO_STOP = 30.0
+# How long interrupted runs may take, together, to save their models and close their W&B runs (which may take 60 s).
+SECONDS_TO_STOP = 90.0
+# How long W&B's server may take to answer.
+SECONDS_TO_CONNECT = 3.0
 
 
 @dataclass
@@ -41,6 +47,29 @@ class _Running:
 def available_cores() -> int:
     """:return: how many cores this process may use"""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def go_offline_if_unreachable() -> None:
+    """Set ``WANDB_MODE=offline`` if W&B's server cannot be reached: each run would find that out anew, in half a minute."""
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return
+    try:
+        import wandb
+
+        url = wandb.setup().settings.base_url
+        wandb.teardown()
+    except Exception:  # the runs report what is wrong with W&B, and go on
+        return
+    server = urlsplit(url)
+    host = server.hostname or ""
+    if server.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+        return
+    try:
+        address = host, server.port or (80 if server.scheme == "http" else 443)
+        socket.create_connection(address, timeout=SECONDS_TO_CONNECT).close()
+    except OSError as error:
+        os.environ["WANDB_MODE"] = "offline"
+        print(f"W&B: {url} cannot be reached ({error}); the runs are offline")
 
 
 def run_grid(configs: Sequence[RunConfig], jobs: int, unit: str = "step") -> list[RunResult | RunFailure]:
@@ -168,9 +197,10 @@ def _show(bar: tqdm, n_runs: int, outcomes: dict[int, RunResult | RunFailure]) -
 def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
     for process in processes:
         process.terminate()
+    deadline = time.monotonic() + SECONDS_TO_STOP
     try:
         for process in processes:
-            process.join(SECONDS_TO_STOP)
+            process.join(max(0.0, deadline - time.monotonic()))
     finally:
         for process in processes:
             if process.is_alive():

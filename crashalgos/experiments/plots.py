@@ -40,7 +40,7 @@ def learning_curves(results: Sequence[RunResult], path: Path) -> None:
             panel.plot(steps, returns, color=COLORS[algo], linestyle=LINES[algo], linewidth=2.4, label=label)
         panel.set_title(env)
         panel.set_xlabel("environment steps")
-        panel.set_ylabel(f"episode return (mean of {of_env[0].config.eval_episodes} episodes)")
+        panel.set_ylabel(f"episode return [reward], mean of {of_env[0].config.eval_episodes} episodes")
         panel.xaxis.set_major_formatter(lambda step, _: f"{step / 1000:g}k" if step else "0")
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)

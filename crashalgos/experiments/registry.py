@@ -92,7 +92,7 @@ def check_environment(env_id: str) -> None:
         raise ValueError(f"environment {env_id!r} needs a package that is not installed: {advice}") from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
         raise ValueError(f"unknown environment {env_id!r}{nearest(env_id, gym.registry)}") from error
-    except (ModuleNotFoundError, gym.error.Error) as error:
+    except Exception as error:  # making one runs foreign code
         raise ValueError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}") from error
     # Gymnasium takes the latest version where none is given. Settings and results are those of one version.
     if env.spec is not None and env.spec.id != env_id.split(":")[-1]:

@@ -2,6 +2,7 @@
 
 import csv
 import platform
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from crashalgos.experiments.grid import RunFailure, available_cores
 from crashalgos.experiments.registry import ALGORITHMS, find_algorithm
-from crashalgos.experiments.run import RunResult
+from crashalgos.experiments.run import RunResult, untuned
 from crashalgos.tracking.run_config import git_commit, versions
 
 COLUMNS = ("environment", "algorithm", "return", "each seed", "steps/s", "seconds")
@@ -19,8 +20,9 @@ COLUMNS = ("environment", "algorithm", "return", "each seed", "steps/s", "second
 EVALUATION_NOTE = (
     "The return is that of the last evaluation: the undiscounted sum of an episode's raw rewards under the deterministic "
     "policy, in an environment of its own, mean over the episodes and then over the seeds. At each step of the grid the "
-    "policy is the one that has learned from at most that many environment steps, whatever the size of the algorithm's "
-    "rollouts. The seconds are those of the training, evaluation and tracking left out, with one PyTorch thread a run."
+    "policy is the one that has learned from the rollouts that ended before that step (not yet from one that ends exactly "
+    "there). The seconds are those of the training, with one PyTorch thread a run; evaluation, and W&B's start and finish, "
+    "are left out."
 )
 
 
@@ -153,8 +155,27 @@ def write_report(
         lines += ["## Failed runs", "", *(f"- {failure.config.name}: {last_line(failure)}" for failure in failures), ""]
     lines += ["## To reproduce", "", "```", command, "```", ""]
     lines += [f"{versions_line}; commit {git_commit() or 'unknown'}; {platform.machine()}, {available_cores()} cores.", ""]
-    lines += ["## Settings", "", "```yaml", settings_yaml(outcomes).rstrip(), "```", ""]
+    lines += ["## Settings", ""]
+    defaults = untuned(outcome.config for outcome in outcomes)
+    if defaults:
+        lines += [f"{defaults}.", ""]
+    lines += ["```yaml", settings_yaml(outcomes).rstrip(), "```", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def reproducing_command(script: str, options: Any, names: Iterable[str]) -> str:
+    """
+    :param script: the script's path in the repository
+    :param options: its command line
+    :param names: of the options that shape the results; those that are ``None`` are left out
+    :return: the command
+    """
+    words = ["python", script]
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
 
 
 def print_failures(outcomes: Iterable[RunResult | RunFailure]) -> None:
@@ -191,15 +212,32 @@ def settings_yaml(outcomes: Iterable[RunResult | RunFailure]) -> str:
     return yaml.safe_dump(settings, sort_keys=False)
 
 
-def wandb_place(results: Sequence[RunResult]) -> str:
+def wandb_place(outcomes: Sequence[RunResult | RunFailure]) -> str:
     """
-    :param results: finished runs
+    :param outcomes: what the runs came to
     :return: where their W&B runs are, and how those that are only on disk get online
     """
-    folders = [result.wandb_folder for result in results if result.wandb_folder is not None]
+    folders = [folder for outcome in outcomes for folder in wandb_folders(outcome)]
     if not folders:
         return "none"
-    pattern = folders[0].parents[2] / "*" / "wandb"
+    place = folders[0].parents[2]
+    pattern = f"{shlex.quote(str(place))}/*/wandb"
+    urls = [outcome.wandb_url for outcome in outcomes if isinstance(outcome, RunResult) and outcome.wandb_url is not None]
+    projects = {url.rpartition("/runs/")[0] for url in urls}
+    page = (projects.pop() if len(projects) == 1 else "") or next(iter(urls), "")
     if any(folder.name.startswith("offline-") for folder in folders):
-        return f"{len(folders)} runs in {pattern}; to upload those made offline: wandb sync {pattern}/offline-run-*"
-    return f"{len(folders)} runs online, project {results[0].config.project}; copies in {pattern}"
+        online = f" ({len(urls)} online: {page})" if urls else ""
+        return f"{len(folders)} runs in {pattern}{online}; to upload those made offline: wandb sync {pattern}/offline-run-*"
+    online = page or f"project {outcomes[0].config.project}"
+    return f"{len(folders)} runs online, {online}; copies in {pattern}"
+
+
+def wandb_folders(outcome: RunResult | RunFailure) -> list[Path]:
+    """
+    :param outcome: what a run came to
+    :return: its W&B run's folder; a failed run may have left one on the disk
+    """
+    if isinstance(outcome, RunResult):
+        return [] if outcome.wandb_folder is None else [outcome.wandb_folder]
+    folder = outcome.config.folder / "wandb"
+    return sorted([*folder.glob("run-*"), *folder.glob("offline-run-*")])

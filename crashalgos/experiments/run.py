@@ -3,7 +3,8 @@
 import json
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,11 @@ from crashalgos.tracking import WandbCallback
 
 # Evaluation environments start from seeds that no training environment is likely to start from.
 EVALUATION_SEED = 1_000_000
+# The distance of one run's evaluation seeds from the next run's: a run takes one seed an episode.
+EVALUATION_SEEDS_A_RUN = 1_000
 
 CONFIG_FILE = "config.json"
+MODEL_FILE = "model.zip"
 
 
 @dataclass
@@ -42,6 +46,7 @@ class RunConfig:
     :param eval_freq: environment steps between evaluations; 0: no evaluation
     :param eval_episodes: episodes of one evaluation
     :param threads: PyTorch's threads; 0: as many as PyTorch takes
+    :param device: PyTorch's device; small networks are fastest on the CPU
     :param track: whether W&B tracks the run
     :param project: W&B's project
     :param verbose: 1 prints each update's figures
@@ -57,6 +62,7 @@ class RunConfig:
     eval_freq: int = 5_000
     eval_episodes: int = 10
     threads: int = 1
+    device: str = "cpu"
     track: bool = True
     project: str = "crashalgos"
     verbose: int = 0
@@ -84,9 +90,10 @@ class RunResult:
 
     :param config: the run
     :param num_timesteps: environment steps taken, the last rollout's end included
-    :param seconds: wall time of the training, evaluation and tracking left out
+    :param seconds: wall time of the training; evaluation, and W&B's start and finish, are left out
     :param evaluations: one for each step of the grid
     :param wandb_folder: the W&B run's folder; ``None`` if it was not tracked
+    :param wandb_url: the W&B run's page; ``None`` if it is not online
     """
 
     config: RunConfig
@@ -94,6 +101,7 @@ class RunResult:
     seconds: float
     evaluations: list[Evaluation]
     wandb_folder: Path | None
+    wandb_url: str | None = None
 
     @property
     def final_return(self) -> float:
@@ -133,21 +141,48 @@ def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> 
         # The last one: at the end it sends what the others have logged.
         callbacks.append(tracking)
 
+    failure: BaseException | None = None
     try:
         model.learn(config.settings.n_timesteps, callback=callbacks, progress_bar=config.progress_bar)
-    finally:
-        # SB3 leaves the last update's figures in the logger.
-        model.logger.dump(model.num_timesteps)
-        model.logger.close()
-        save(model, config.folder)
-        close(model, evaluation)
+    except BaseException as error:
+        failure = error
+    # The model first: on a full disk the logger fails again. SB3 leaves the last update's figures in the logger.
+    endings: list[Callable[[], object]] = [
+        lambda: save(model, config.folder),
+        lambda: model.logger.dump(model.num_timesteps),
+        model.logger.close,
+    ]
+    if failure is not None and tracking is not None:
+        endings.append(tracking.close)
+    finish([*endings, lambda: close(model, evaluation)], failure)
     return RunResult(
         config,
         model.num_timesteps,
         clock.seconds - (evaluation.seconds if evaluation is not None else 0.0),
         evaluation.evaluations if evaluation is not None else [],
         tracking.run_dir if tracking is not None else None,
+        tracking.run_url if tracking is not None else None,
     )
+
+
+def finish(endings: Iterable[Callable[[], object]], failure: BaseException | None) -> None:
+    """
+    Do all of it, whatever fails of it.
+
+    :param endings: what is to be done
+    :param failure: what went wrong before
+    :raises BaseException: what went wrong first; a warning tells what went wrong after it
+    """
+    for ending in endings:
+        try:
+            ending()
+        except Exception as error:
+            if failure is None:
+                failure = error
+            else:
+                warnings.warn(f"after {type(failure).__name__}: {type(error).__name__}: {error}", stacklevel=2)
+    if failure is not None:
+        raise failure
 
 
 def check(config: RunConfig) -> None:
@@ -167,11 +202,25 @@ def check(config: RunConfig) -> None:
     check_environment(config.env)
     try:
         close(make_model(replace(config, verbose=0)))
+    except ValueError:
+        raise
     except (AssertionError, TypeError, RuntimeError) as error:
         raise ValueError(f"{config.algo} on {config.env}: {error}") from error
+    except Exception as error:
+        # The message of these says little without the type.
+        raise ValueError(f"{config.algo} on {config.env}: {type(error).__name__}: {error}") from error
     claim_folder(config.folder)
     if config.track:
         make_tracking(config)
+
+
+def untuned(configs: Iterable[RunConfig]) -> str:
+    """
+    :param configs: runs
+    :return: in one line, which have their algorithm's defaults because nothing is tuned for the environment; empty for none
+    """
+    names = dict.fromkeys(f"{config.algo} on {config.env}" for config in configs if not config.settings.tuned)
+    return f"class defaults (untuned): {', '.join(names)}" if names else ""
 
 
 def claim_folder(folder: Path) -> None:
@@ -205,6 +254,7 @@ def make_model(config: RunConfig) -> BaseAlgorithm:
             env,
             seed=config.seed,
             verbose=config.verbose,
+            device=config.device,
             **arguments,
         )
     except BaseException:
@@ -235,7 +285,7 @@ def make_evaluation(config: RunConfig) -> EvaluationCallback:
     :param config: a run
     :return: its evaluation, with an environment of its own
     """
-    seed = EVALUATION_SEED + config.seed
+    seed = EVALUATION_SEED + EVALUATION_SEEDS_A_RUN * config.seed
     env = make_env(config, n_envs=config.eval_episodes, seed=seed, training=False)
     path = config.folder / "evaluations.csv"
     return EvaluationCallback(env, config.eval_freq, config.settings.n_timesteps, seed, path)
@@ -246,11 +296,13 @@ def make_tracking(config: RunConfig) -> WandbCallback:
     :param config: a run
     :return: its W&B callback
     """
+    # The hyperparameters, and what else the model knows, the callback finds out itself.
+    names = ("algo", "env", "seed", "n_updates", "eval_freq", "eval_episodes", "threads")
     return WandbCallback(
         config.project,
         name=config.name,
         group=f"{config.algo}-{config.env}".replace("/", "-").replace(":", "-"),
-        config={"run": config.as_dict()},
+        config={"run": {name: getattr(config, name) for name in names} | {"n_timesteps": config.settings.n_timesteps}},
         dir=config.folder,
     )
 
@@ -260,7 +312,7 @@ def save(model: BaseAlgorithm, folder: Path) -> None:
     :param model: a model
     :param folder: where it goes, with the statistics of its normalisation
     """
-    model.save(folder / "model.zip")
+    model.save(folder / MODEL_FILE)
     normalization = model.get_vec_normalize_env()
     if normalization is not None:
         normalization.save(str(folder / "vec_normalize.pkl"))
@@ -277,7 +329,7 @@ def close(model: BaseAlgorithm, evaluation: EvaluationCallback | None = None) ->
 
 
 class Clock(BaseCallback):
-    """The training's wall time. First in the list, it leaves out what trackers do before and after the training."""
+    """The training's wall time. First in the list, it leaves out W&B's start and finish, but not its part of each log call."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from crashalgos.experiments.registry import algorithm_class, find_algorithm, nea
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
 # Arguments of constructors that a run sets itself.
-SET_BY_RUN = frozenset({"self", "policy", "env", "seed", "verbose", "tensorboard_log", "_init_setup_model"})
+SET_BY_RUN = frozenset({"self", "policy", "env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"})
 
 
 @dataclass
@@ -27,6 +27,7 @@ class Settings:
     :param policy: the policy's name
     :param normalize: whether VecNormalize scales observations and rewards, or its arguments
     :param hyperparameters: arguments of the algorithm's constructor; ``lin_x`` is a schedule that falls from x to 0
+    :param tuned: whether they come from a file; if not, what is not given is the class's default
     """
 
     n_timesteps: int = 100_000
@@ -34,6 +35,7 @@ class Settings:
     policy: str = "MlpPolicy"
     normalize: bool | dict[str, Any] = False
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    tuned: bool = False
 
 
 def load_settings(algo: str, env_id: str) -> Settings:
@@ -70,7 +72,7 @@ def parse_settings(algo: str, entry: Mapping[str, Any], where: str) -> Settings:
     :raises ValueError: if a key is no argument of the algorithm's constructor
     """
     hyperparameters = dict(entry)
-    settings = Settings()
+    settings = Settings(tuned=True)
     settings.n_timesteps = int(hyperparameters.pop("n_timesteps", settings.n_timesteps))
     settings.n_envs = int(hyperparameters.pop("n_envs", settings.n_envs))
     settings.policy = hyperparameters.pop("policy", settings.policy)

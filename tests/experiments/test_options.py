@@ -12,7 +12,7 @@ from crashalgos.experiments.settings import load_settings
 # A class and its arguments: no text on a command line stands for them.
 NO_OPTION = {"rollout_buffer_class", "rollout_buffer_kwargs"}
 # The run's own options, or no hyperparameter.
-NOT_ASKED = {"self", "policy", "env", "seed", "verbose", "tensorboard_log", "_init_setup_model"}
+NOT_ASKED = {"self", "policy", "env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"}
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

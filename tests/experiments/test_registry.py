@@ -36,6 +36,10 @@ def test_an_unknown_algorithm_is_answered_with_the_known_and_the_nearest() -> No
         ("LunarLander-v2", "unknown environment 'LunarLander-v2'; did you mean 'LunarLander-v3'?"),
         ("Nothing/AtAll", "unknown environment 'Nothing/AtAll'"),
         ("no_such_module:X-v0", "environment 'no_such_module:X-v0' cannot be made"),
+        # Gymnasium raises ImportError and ValueError for these.
+        ("HalfCheetah-v3", "environment 'HalfCheetah-v3' cannot be made: The mujoco v2 and v3"),
+        ("GymV21Environment-v0", "environment 'GymV21Environment-v0' cannot be made: "),
+        ("a:b:c", "environment 'a:b:c' cannot be made: "),
     ],
 )
 def test_an_unknown_environment_is_answered_with_the_nearest(env_id: str, message: str) -> None:

@@ -1,20 +1,24 @@
 import csv
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos.experiments import evaluation
 from crashalgos.experiments.registry import algorithm_class
-from crashalgos.experiments.run import RunConfig, check, run
+from crashalgos.experiments.run import RunConfig, check, make_evaluation, make_model, make_tracking, run
 from crashalgos.experiments.settings import Settings, constructor_arguments, load_settings
+from crashalgos.tracking import WandbCallback
 
 
 def small(algo: str, folder: Path, env: str = "CartPole-v1", n_timesteps: int = 600, **changes: Any) -> RunConfig:
@@ -153,6 +157,105 @@ def test_an_interrupted_run_saves_its_model(tmp_path: Path) -> None:
     assert loaded_parameters(config)
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_full_disk_costs_no_model_and_hides_no_error(
+    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def interrupt(done: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CSVOutputFormat, "write", write)
+    config = small("sb3-ppo", tmp_path / "run", eval_freq=0)
+    expected: type[BaseException] = KeyboardInterrupt if interrupted else OSError
+    with pytest.warns(UserWarning, match="OSError: .* No space left on device"), pytest.raises(expected):
+        run(config, on_progress=interrupt if interrupted else None)
+    assert loaded_parameters(config)
+
+
+def test_a_full_disk_at_the_very_end_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: CSVOutputFormat, values: dict[str, Any], *args: Any) -> None:
+        # The row of the last update's figures alone has no time of its own.
+        if "time/iterations" not in values:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CSVOutputFormat, "write", write)
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
+    with pytest.raises(OSError, match="No space left"):
+        run(config)
+    assert loaded_parameters(config)
+
+
+def test_a_run_that_fails_ends_its_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    open_runs: list[bool] = []
+    close = WandbCallback.close
+
+    def watched(self: WandbCallback, exit_code: int = 1) -> None:
+        open_runs.append(self._run is not None)
+        close(self, exit_code)
+
+    def fail(done: int) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(WandbCallback, "close", watched)
+    with pytest.raises(RuntimeError, match="no luck"):
+        run(small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0, track=True), on_progress=fail)
+    # The callback itself calls it before it begins a run.
+    assert open_runs == [False, True]
+
+
+def test_wandb_is_told_what_the_model_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+
+    def init(self: WandbCallback, project: str, **options: Any) -> None:
+        told.update(options["config"])
+
+    monkeypatch.setattr(WandbCallback, "__init__", init)
+    make_tracking(small("sb3-ppo", tmp_path))
+    assert told == {
+        "run": {
+            "algo": "sb3-ppo",
+            "env": "CartPole-v1",
+            "seed": 3,
+            "n_timesteps": 600,
+            "n_updates": 0,
+            "eval_freq": 200,
+            "eval_episodes": 2,
+            "threads": 1,
+        }
+    }
+
+
+def test_an_episode_that_never_ends_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "ENDLESS_TRAJECTORY_STEPS", 5)
+    message = r"An evaluation episode has not ended after 5 steps .*: give the env a time limit \(.*TimeLimit"
+    with pytest.raises(RuntimeError, match=message):
+        run(small("sb3-ppo", tmp_path / "run"))
+    # The last step allowed may be the 5th.
+    monkeypatch.setitem(gym.registry, "Short-v1", replace(gym.spec("CartPole-v1"), id="Short-v1", max_episode_steps=5))
+    config = small("sb3-ppo", tmp_path / "short", "Short-v1", n_timesteps=8, eval_freq=8)
+    config.settings.hyperparameters["n_steps"] = 8
+    config.settings.hyperparameters["batch_size"] = 8
+    assert run(config).evaluations[0].lengths == [5, 5]
+
+
+def test_seeds_have_evaluations_of_their_own(tmp_path: Path) -> None:
+    starts = []
+    for seed in (0, 1):
+        env = make_evaluation(small("sb3-ppo", tmp_path, seed=seed, eval_episodes=5)).env
+        starts += [tuple(state) for state in np.asarray(env.reset())]
+        env.close()
+    assert len(set(starts)) == 10
+
+
+def test_the_device_is_the_runs(tmp_path: Path) -> None:
+    model = make_model(small("sb3-ppo", tmp_path, device="meta"))
+    assert model.device.type == "meta"
+
+
 def test_results_are_not_overwritten(tmp_path: Path) -> None:
     config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
     run(config)
@@ -178,6 +281,12 @@ def test_names_of_folders_have_no_separators() -> None:
         ({"settings": Settings(hyperparameters={"n_step": 3})}, "PPO has no hyperparameter 'n_step'"),
         # SB3 asserts this one.
         ({"settings": Settings(hyperparameters={"batch_size": 0})}, "sb3-ppo on CartPole-v1: `batch_size` must be"),
+        ({"settings": Settings(policy="MultiInputPolicy")}, "sb3-ppo on CartPole-v1: AttributeError: "),
+        (
+            {"algo": "trpo", "settings": Settings(hyperparameters={"batch_size": 0})},
+            "trpo on CartPole-v1: ZeroDivisionError: ",
+        ),
+        ({"device": "abacus"}, "sb3-ppo on CartPole-v1: "),
         ({"project": "a/b", "track": True}, "project='a/b' must have"),
         ({"folder": Path("/dev/null/x")}, "cannot write to output folder '/dev/null/x': Not a directory"),
     ],

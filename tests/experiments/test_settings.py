@@ -50,7 +50,8 @@ def test_zoo_format_is_read() -> None:
 
 
 def test_an_environment_without_an_entry_has_the_defaults() -> None:
-    assert load_settings("ppo", "MountainCar-v0") == Settings()
+    assert load_settings("ppo", "MountainCar-v0") == Settings(tuned=False)
+    assert load_settings("ppo", "CartPole-v1").tuned
 
 
 def test_an_unknown_key_is_named_with_its_place_and_the_nearest() -> None:

@@ -40,7 +40,10 @@ def test_a_lab_end_to_end(labs: ModuleType, tmp_path: Path, capfd: pytest.Captur
     assert [float(row["last_10_updates_return_mean"]) for row in results] == pytest.approx(figures)
     each = f"{figures[0]:.1f} {figures[1]:.1f}"
     line = f"| CartPole-v1 | REINFORCE | {np.median(figures):.1f} (median) | {each} | 348 |"
-    assert line in (folder / "report.md").read_text(encoding="utf-8")
+    report = (folder / "report.md").read_text(encoding="utf-8")
+    assert line in report
+    assert report.startswith("# The labs again: 20 trajectories an update, 12 updates\n")
+    assert "python scripts/labs.py --algos reinforce --seeds 2 --n-updates 12 --device cpu\n" in report
     assert each in capfd.readouterr().out
 
 

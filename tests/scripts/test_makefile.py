@@ -1,5 +1,7 @@
+import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -51,13 +53,14 @@ def test_the_first_python_that_is_new_enough_is_taken(clone: Path) -> None:
 
 def test_a_venv_that_is_there_is_used_and_one_out_of_date_is_made_again(clone: Path) -> None:
     (clone / ".venv" / "bin").mkdir(parents=True)
-    ruff = clone / ".venv" / "bin" / "ruff"
-    ruff.write_text("#!/bin/sh\necho ruff $*\n")
-    ruff.chmod(0o755)
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\necho python $*\n")
+    python.chmod(0o755)
     (clone / ".venv" / ".ready").touch()
-    assert make(clone, "lint", "PYTHON=no-such-python").stdout == "ruff check .\nruff format --check .\n"
+    assert make(clone, "lint", "PYTHON=no-such-python").stdout == "python -m ruff check .\npython -m ruff format --check .\n"
     for name in ("pyproject.toml", "constraints.txt"):
         (clone / ".venv" / ".ready").touch()
-        subprocess.run(["touch", "-d", "+1 hour", name], cwd=clone, check=True)
+        hour, now = 3600.0, time.time()
+        os.utime(clone / name, (now + hour, now + hour))
         assert make(clone, "lint", "PYTHON=no-such-python").returncode != 0
-        subprocess.run(["touch", "-d", "-1 hour", name], cwd=clone, check=True)
+        os.utime(clone / name, (now - hour, now - hour))

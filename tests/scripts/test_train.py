@@ -56,7 +56,8 @@ def test_options_are_typed(train: ModuleType) -> None:
     assert hyperparameters["normalize_advantage"] is False
     assert hyperparameters["policy_kwargs"] == {"net_arch": [16, 16], "activation_fn": "relu"}
     assert config(train, "--algo", "reinforce", "--baseline", "10").settings.hyperparameters["baseline"] == 10.0
-    assert config(train, "--algo", "reinforce", "--baseline", "None").settings.hyperparameters["baseline"] is None
+    # What is the class's default may be left out.
+    assert config(train, "--algo", "reinforce", "--baseline", "None").settings.hyperparameters.get("baseline") is None
 
 
 @pytest.mark.parametrize(("horizon", "gamma"), [("1", 0.0), ("2", 0.5), ("100", 0.99), ("inf", 1.0)])
@@ -81,6 +82,12 @@ def test_horizon_gives_gamma(train: ModuleType, horizon: str, gamma: float) -> N
         ("--n-timesteps 0", "`n_timesteps` must be a whole number of at least 1, got 0"),
         ("--n-envs 0", "`n_envs` must be a whole number of at least 1, got 0"),
         ("--policy Nope", "Policy Nope unknown"),
+        ("--policy MultiInputPolicy", "ppo on CartPole-v1: "),
+        ("--algo trpo --batch-size 0", "trpo on CartPole-v1: ZeroDivisionError: "),
+        ("--device abacus", "ppo on CartPole-v1: "),
+        ("--env HalfCheetah-v3", "environment 'HalfCheetah-v3' cannot be made: "),
+        ("--env GymV21Environment-v0", "environment 'GymV21Environment-v0' cannot be made: "),
+        ("--env a:b:c", "environment 'a:b:c' cannot be made: "),
         ("--policy-kwargs [1]", "`policy_kwargs` must be a mapping in YAML"),
         ("--batch-size 0", "ppo on CartPole-v1: `batch_size` must be greater than 1, got 0"),
         ("--algo reinforce --n-trajectories 0", "`n_trajectories` must be a whole number of at least 1, got 0"),
@@ -128,3 +135,24 @@ def test_help_has_every_option_of_the_algorithm(train: ModuleType, capsys: pytes
     for option in ("--algo", "--env", "--seed", "--horizon", "--output", "--value-learning-rate", "--fit-value-first"):
         assert option in text
     assert "Discount factor" in text
+    words = " ".join(text.replace("│", " ").split())
+    assert "lin_<number>" in words and "{net_arch: [64, 64], activation_fn: relu}" in words
+    assert "A callable baseline is for Python only." in words
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_an_interrupted_run_claims_no_model_that_is_not_there(
+    saved: bool, train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(config: Any) -> None:
+        if saved:
+            (config.folder / "model.zip").touch()
+        raise KeyboardInterrupt
+
+    train.run = interrupted
+    folder = tmp_path / "run"
+    assert train.main(["--no-track", "--env", "MountainCar-v0", "--output", str(folder)]) == 130
+    output = capsys.readouterr()
+    end = f"; the model as it was then is in {folder}" if saved else " before there was a model"
+    assert output.err == f"interrupted{end}\n"
+    assert output.out == "class defaults (untuned): ppo on MountainCar-v0\n"
