@@ -256,7 +256,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             if (final_obs := _truncated_at(step.infos[env])) is not None:
                 # A batch of one for each env, as in SB3: the last bit of a value depends on the size of its batch
                 final_value = self._predict_values(self.policy.obs_to_tensor(final_obs)[0])[0]
-                step.rewards[env] += (self.gamma * final_value).item()
+                # In float32 as in SB3, also where the env's rewards are float64 (SubprocVecEnv)
+                step.rewards[env] = np.float32(step.rewards[env]) + np.float32((self.gamma * final_value).item())
         obs, starts = self._last_obs, self._last_episode_starts
         rollout_buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs)  # type: ignore[arg-type]
 
