@@ -70,9 +70,22 @@ def clip_value_change(values: th.Tensor, old_values: th.Tensor, clip_range_vf: f
     return old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
 
 
-def approximate_kl(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
+def kl_k1(log_ratios: th.Tensor) -> th.Tensor:
+    """
+    KL(π_θOLD ‖ π_θ) ≈ mean(−ln ρ) (k₁ of http://joschu.net/blog/kl-approx.html): the definition sampled, unbiased where
+    the actions are π_θOLD's; high variance, and negative as often as chance has it.
+
+    :param log_ratios: ln ρ, shape (B,)
+    :return: a scalar
+    """
+    _check_samples(log_ratios=log_ratios)
+    return th.mean(-log_ratios)
+
+
+def kl_k3(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
     """
     KL(π_θOLD ‖ π_θ) ≈ mean((ρ − 1) − ln ρ) (k₃ of http://joschu.net/blog/kl-approx.html): never negative, low variance.
+    It is k₁ plus ρ − 1, whose expectation under π_θOLD is 0.
 
     :param ratios: ρ, shape (B,)
     :param log_ratios: ln ρ, shape (B,)

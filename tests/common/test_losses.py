@@ -7,9 +7,10 @@ import torch as th
 
 from crashalgos.common.losses import (
     SIX_CASES,
-    approximate_kl,
     clip_value_change,
     clipped_surrogate_objective,
+    kl_k1,
+    kl_k3,
     policy_gradient_objective,
     six_cases,
     value_loss,
@@ -90,10 +91,19 @@ def test_value_change_is_bounded():
     assert found.tolist() == pytest.approx([1.05, 1.1, 0.9])
 
 
-def test_approximate_kl_by_hand():
-    # ρ = 1 and ρ = e: (0 + (e − 1) − 1) / 2
+def test_both_kl_estimators_by_hand():
+    # ρ = 1 and ρ = e: −(0 + 1) / 2, and (0 + (e − 1) − 1) / 2
     log_ratios = th.tensor([0.0, 1.0])
-    assert approximate_kl(log_ratios.exp(), log_ratios).item() == pytest.approx((math.e - 2) / 2, rel=1e-6)
+    assert kl_k1(log_ratios).item() == -0.5
+    assert kl_k3(log_ratios.exp(), log_ratios).item() == pytest.approx((math.e - 2) / 2, rel=1e-6)
+
+
+def test_both_kl_estimators_are_unbiased():
+    """Over all actions, as often as π_θOLD = (1/2, 1/4, 1/4) takes them; π_θ = (1/4, 1/4, 1/2)."""
+    log_ratios = th.tensor([1 / 2, 1 / 2, 1.0, 2.0], dtype=th.float64).log()
+    # KL = 1/2 ln 2 + 1/4 ln 1 + 1/4 ln(1/2) = 1/4 ln 2
+    assert kl_k1(log_ratios).item() == pytest.approx(math.log(2) / 4, rel=1e-12)
+    assert kl_k3(log_ratios.exp(), log_ratios).item() == pytest.approx(math.log(2) / 4, rel=1e-12)
 
 
 @pytest.mark.parametrize(
