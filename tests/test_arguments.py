@@ -133,12 +133,3 @@ def test_a_load_with_wrong_arguments_is_refused(algorithm, tmp_path):
         algorithm.load(tmp_path / "model", n_trajectories=0)
     with pytest.raises(ValueError, match="`gamma`"):
         algorithm.load(tmp_path / "model", gamma=2)
-
-
-def test_nan_in_the_network_is_an_error():
-    for algorithm in ALL:
-        model = algorithm("MlpPolicy", scripted([[3]]), n_trajectories=2, device="cpu")
-        with th.no_grad():
-            model.policy.action_net.bias.fill_(math.nan)
-        with pytest.raises(ValueError):
-            model.learn(1)

@@ -1,8 +1,14 @@
-"""Checks of arguments: each raises a ``ValueError`` that names the argument, the value and the allowed range."""
+"""
+Checks of what comes in: those of arguments raise a ``ValueError`` that names the argument, the value and the allowed range.
+"""
 
+import copy
 import math
 from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
+import torch as th
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
@@ -48,6 +54,41 @@ def check_schedule(name: str, value: Any, low: float = -math.inf) -> None:
     """
     if not callable(value):
         check_number(name, value, low)
+
+
+def not_finite(name: str, array: Any, rows: str | None = None) -> list[str]:
+    """
+    :param name: what it is called in the description
+    :param array: an array or a tensor, or a dict of such; ``None``: nothing is wrong
+    :param rows: what the first index counts; ``None``: not said
+    :return: for each array that holds NaN or ±∞ where the first one is, and how many there are; empty if all is finite
+    """
+    if array is None:
+        return []
+    if isinstance(array, dict):
+        return [found for key, value in array.items() for found in not_finite(f"{name}[{key!r}]", value, rows)]
+    values = array.detach().cpu().numpy() if isinstance(array, th.Tensor) else np.asarray(array)
+    places = np.argwhere(~np.isfinite(values))
+    if len(places) == 0:
+        return []
+    first = tuple(places[0].tolist())
+    where = f" ({rows} {first[0]})" if rows else ""
+    more = f", and {len(places) - 1} more" if len(places) > 1 else ""
+    return [f"{name}{list(first) if first else ''} is {values[first]}{where}{more}"]
+
+
+def copy_containers(value: Any) -> Any:
+    """
+    :param value: anything; in ``policy_kwargs``, dicts and lists of arguments
+    :return: a copy of it down to the last dict and list; what they contain is the same
+    """
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update({key: copy_containers(each) for key, each in value.items()})
+        return copied
+    if isinstance(value, list):
+        return [copy_containers(each) for each in value]
+    return value
 
 
 def _range(low: float, high: float) -> str:

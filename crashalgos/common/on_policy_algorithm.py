@@ -1,6 +1,8 @@
 """SB3's ``OnPolicyAlgorithm`` with its rollout loop in small steps: one collector, for n_steps or for N whole trajectories."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,8 +17,11 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from crashalgos.common.buffers import NO_TRAJECTORY, DictTrajectoryBuffer, TrajectoryBuffer
-from crashalgos.common.checks import check_count, check_number, check_schedule
+from crashalgos.common.checks import check_count, check_number, check_schedule, copy_containers, not_finite
 from crashalgos.common.trajectories import TrajectorySampler
+
+#: How many arrays an error message names as not finite: one NaN soon is everywhere
+_NOT_FINITE_SHOWN = 6
 
 SelfPolicyGradientAlgorithm = TypeVar("SelfPolicyGradientAlgorithm", bound="PolicyGradientAlgorithm")
 
@@ -104,10 +109,12 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         if self.env is not None:
             self._check_env(self.env)
         # Derived here and not stored, so that the zip of a fixed-step model is the same as SB3's
-        requested = self.rollout_buffer_class
+        requested = self.rollout_buffer_class, self.policy_kwargs
         self.rollout_buffer_class = self._derive_rollout_buffer_class()
+        # SB3's policies write into `features_extractor_kwargs` if `normalize_images` is False: not into the caller's
+        self.policy_kwargs = copy_containers(self.policy_kwargs)
         super()._setup_model()
-        self.rollout_buffer_class = requested
+        self.rollout_buffer_class, self.policy_kwargs = requested
 
     def _check_arguments(self) -> None:
         check_number("gamma", self.gamma, 0.0, 1.0)
@@ -197,7 +204,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
                 self.policy.reset_noise(env.num_envs)
             with th.no_grad():
                 obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                actions, values, log_probs = self.policy(obs_tensor)
+                with self._name_what_is_not_finite():
+                    actions, values, log_probs = self.policy(obs_tensor)
             actions = actions.cpu().numpy()
             clipped_actions = self._actions_for_env(actions)
 
@@ -356,6 +364,29 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         :return: a as ``policy.evaluate_actions`` wants them
         """
         return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions
+
+    @contextmanager
+    def _name_what_is_not_finite(self) -> Iterator[None]:
+        """
+        Around every call of the policy: torch validates the distributions, but its ValueError shows their parameters alone.
+        """
+        try:
+            yield
+        except ValueError as error:
+            found = self._not_finite()
+            if not found:
+                raise
+            shown = "; ".join(found[:_NOT_FINITE_SHOWN])
+            more = f"; and {len(found) - _NOT_FINITE_SHOWN} more" if len(found) > _NOT_FINITE_SHOWN else ""
+            raise ValueError(f"The policy has no distribution, because not all it got is finite: {shown}{more}") from error
+
+    def _not_finite(self) -> list[str]:
+        found = not_finite("observation", self._last_obs, rows="env")
+        for name in ("observations", "rewards", "values", "advantages", "returns"):
+            found += not_finite(f"rollout_buffer.{name}", getattr(self.rollout_buffer, name, None))
+        for name, parameter in self.policy.named_parameters():
+            found += not_finite(f"parameter {name}", parameter)
+        return found
 
     def _log_std(self) -> None:
         if hasattr(self.policy, "log_std"):

@@ -106,7 +106,8 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         n_trajectories = self.rollout_buffer.n_trajectories
         for chunk in self.rollout_buffer.chunks(self.batch_size):
             # Not `evaluate_actions`: it would run the critic, too, for values that this step does not need
-            distribution = self.policy.get_distribution(chunk.observations)
+            with self._name_what_is_not_finite():
+                distribution = self.policy.get_distribution(chunk.observations)
             log_probs, entropy = distribution.log_prob(self._actions_for_policy(chunk.actions)), distribution.entropy()
             objective = policy_gradient_objective(log_probs, chunk.advantages, n_trajectories)
             assert entropy is not None  # only squashed gSDE has none in closed form

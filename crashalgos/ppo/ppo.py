@@ -1,5 +1,6 @@
 """PPO with the clipped objective (part 4 of the course), written from the slides, with SB3's interface and arithmetic."""
 
+import operator
 import warnings
 from typing import Any, ClassVar
 
@@ -14,9 +15,10 @@ from crashalgos.common.checks import check_count, check_number, check_schedule
 from crashalgos.common.gradient_step import gradient_step
 from crashalgos.common.losses import (
     SIX_CASES,
-    approximate_kl,
     clip_value_change,
     clipped_surrogate_objective,
+    kl_k1,
+    kl_k3,
     six_cases,
     value_loss,
 )
@@ -68,7 +70,9 @@ class PPO(PolicyGradientAlgorithm):
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
     :param compile: Accepted for later versions: this one runs eagerly, and says so in a warning
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range
-    :raises AssertionError: for what SB3's PPO asserts (``batch_size``, ``n_steps``, ``clip_range_vf``)
+    :raises AssertionError: for what SB3's PPO asserts (``batch_size``, ``n_steps``, ``clip_range_vf``, and the types of
+        ``learning_rate`` and ``clip_range``)
+    :raises TypeError: for an ``n_steps`` that is no whole number, as SB3's PPO
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -154,7 +158,11 @@ class PPO(PolicyGradientAlgorithm):
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
     def _check_arguments(self) -> None:
+        for name in ("learning_rate", "clip_range"):
+            value = getattr(self, name)
+            assert callable(value) or isinstance(value, float | int), f"`{name}` must be a number or a function, got {value!r}"
         super()._check_arguments()
+        operator.index(self.n_steps)  # a TypeError for what is no whole number, as in SB3
         for name in ("n_steps", "batch_size", "n_epochs"):
             check_count(name, getattr(self, name))
         check_schedule("clip_range", self.clip_range, low=0.0)
@@ -231,7 +239,10 @@ class PPO(PolicyGradientAlgorithm):
         :param log: takes the figures of the minibatch
         :return: the loss, a scalar
         """
-        values, log_probs, entropy = self.policy.evaluate_actions(batch.observations, self._actions_for_policy(batch.actions))
+        with self._name_what_is_not_finite():
+            values, log_probs, entropy = self.policy.evaluate_actions(
+                batch.observations, self._actions_for_policy(batch.actions)
+            )
         values = values.flatten()
         advantages = self._advantages(batch.advantages)
 
@@ -254,7 +265,8 @@ class PPO(PolicyGradientAlgorithm):
                 value_loss=critic_loss,
                 entropy_loss=entropy_loss,
                 loss=loss,
-                approx_kl=approximate_kl(ratios, log_ratios),
+                kl_k1=kl_k1(log_ratios),
+                kl_k3=kl_k3(ratios, log_ratios),
                 clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
                 six_cases=six_cases(ratios, advantages, clip_range),
             )
@@ -268,7 +280,7 @@ class PPO(PolicyGradientAlgorithm):
     def _exceeds_target_kl(self, log: MinibatchLog, epoch: int) -> bool:
         if self.target_kl is None:
             return False
-        approx_kl = log.last("approx_kl").cpu().numpy()  # SB3 compares in float32
+        approx_kl = log.last("kl_k3").cpu().numpy()  # SB3 compares in float32
         exceeds = bool(approx_kl > 1.5 * self.target_kl)
         if exceeds and self.verbose >= 1:
             print(f"Early stopping at step {epoch} due to reaching max kl: {approx_kl:.2f}")
@@ -283,11 +295,13 @@ class PPO(PolicyGradientAlgorithm):
         self.logger.record("train/entropy_loss", log.mean("entropy_loss"))
         self.logger.record("train/policy_gradient_loss", log.mean("policy_loss"))
         self.logger.record("train/value_loss", log.mean("value_loss"))
-        self.logger.record("train/approx_kl", np.mean(log.values("approx_kl")[first_of_epoch:]))
+        self.logger.record("train/approx_kl", np.mean(log.values("kl_k3")[first_of_epoch:]))
         self.logger.record("train/clip_fraction", log.mean("clip_fraction"))
         self.logger.record("train/loss", float(log.last("loss")))
         self.logger.record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
         self._log_std()
+        self.logger.record("train/kl_k1", log.mean("kl_k1"))
+        self.logger.record("train/kl_k3", log.mean("kl_k3"))
         if log.count("grad_norm"):
             self.logger.record("train/grad_norm", log.mean("grad_norm"))
         counts = log.values("six_cases")
