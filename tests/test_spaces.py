@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import stable_baselines3 as sb3
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
@@ -127,21 +126,6 @@ def test_another_number_of_envs_at_load(algorithm, tmp_path):
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", env=of_spaces("box", "discrete", n_envs=2))
     assert loaded.learn(24).rollout_buffer.n_envs == 2
-
-
-@pytest.mark.parametrize("n_trajectories", [None, 3])
-def test_zips_of_sb3_load_here_and_ours_there(n_trajectories, tmp_path):
-    settings = dict(n_steps=8, batch_size=8, n_epochs=2, seed=0, device="cpu")
-    theirs = sb3.PPO("MlpPolicy", of_spaces("box", "discrete"), **settings)
-    theirs.learn(24)
-    theirs.save(tmp_path / "theirs")
-    ours = PPO.load(tmp_path / "theirs", env=of_spaces("box", "discrete"), n_trajectories=n_trajectories)
-    assert same(parameters(ours), parameters(theirs))
-    ours.learn(24)
-    ours.save(tmp_path / "ours")
-    back = sb3.PPO.load(tmp_path / "ours", env=of_spaces("box", "discrete"))
-    assert same(parameters(back), parameters(ours))
-    back.learn(24)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -252,6 +252,10 @@ CASES = [
     Case("cnn, MultiDiscrete", "CnnPolicy", spaces("image", "multi_discrete"), 3, dict(policy_kwargs=CNN)),
     Case("cnn, MultiBinary", "CnnPolicy", spaces("image", "multi_binary"), 8, dict(policy_kwargs=CNN, n_steps=6)),
     Case("cnn, separate extractors", "CnnPolicy", spaces("image", "discrete"), 3, dict(policy_kwargs=CNN | SEPARATE)),
+    Case(
+        "cnn, images as they are", "CnnPolicy", spaces("image", "discrete"), 3,
+        dict(policy_kwargs=CNN | SEPARATE | dict(normalize_images=False)),
+    ),
     Case("dict, Discrete", "MultiInputPolicy", spaces("dict", "discrete"), 3, dict(policy_kwargs=DICT)),
     Case("dict, Box", "MultiInputPolicy", spaces("dict", "box"), 8, dict(policy_kwargs=DICT, n_steps=6)),
     Case("dict, MultiDiscrete", "MultiInputPolicy", spaces("dict", "multi_discrete"), 1, dict(policy_kwargs=DICT)),

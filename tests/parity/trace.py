@@ -51,18 +51,8 @@ def trace(model: OnPolicyAlgorithm, recorder: Recorder) -> dict[str, Any]:
         "random/numpy": np.random.get_state()[1:],
         "episodes": [{key: value for key, value in episode.items() if key != "t"} for episode in model.ep_info_buffer],
         "successes": list(model.ep_success_buffer),
+        **learned(model),
     }
-    for name, tensor in model.policy.state_dict().items():
-        found[f"weights/{name}"] = tensor
-
-    optimizer = model.policy.optimizer.state_dict()
-    for parameter, state in optimizer["state"].items():
-        for name, value in state.items():
-            found[f"optimizer/{parameter}/{name}"] = value
-    for index, group in enumerate(optimizer["param_groups"]):
-        for name, value in group.items():
-            found[f"optimizer/group {index}/{name}"] = value
-
     # A dump shows the update before; the figures of the last update are still in the logger
     last = {key: (value, model.logger.name_to_excluded[key]) for key, value in model.logger.name_to_value.items()}
     found["number of dumps"] = len(recorder.dumps)
@@ -84,6 +74,20 @@ def trace(model: OnPolicyAlgorithm, recorder: Recorder) -> dict[str, Any]:
     found["last_obs"] = model._last_obs
     found["predict/mode"] = model.predict(model._last_obs, deterministic=True)[0]
     found["predict/sample"] = model.predict(model._last_obs)[0]
+    return found
+
+
+def learned(model: OnPolicyAlgorithm) -> dict[str, Any]:
+    """
+    :param model: a trained model
+    :return: what the updates have made: the policy's parameters and the optimizer's state, flat
+    """
+    found: dict[str, Any] = {f"weights/{name}": tensor for name, tensor in model.policy.state_dict().items()}
+    optimizer = model.policy.optimizer.state_dict()
+    for parameter, state in optimizer["state"].items():
+        found |= {f"optimizer/{parameter}/{name}": value for name, value in state.items()}
+    for index, group in enumerate(optimizer["param_groups"]):
+        found |= {f"optimizer/group {index}/{name}": value for name, value in group.items()}
     return found
 
 
