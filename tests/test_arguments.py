@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
 from tests.envs import of_spaces, scripted

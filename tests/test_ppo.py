@@ -9,6 +9,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from tests.envs import of_spaces, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos.ppo import ppo as ppo_module
 from crashalgos.common.losses import SIX_CASES
 
 
@@ -81,6 +82,29 @@ def test_first_minibatch_is_inside_the_range():
     logged = model.logger.name_to_value
     assert logged["train/cases/pos_inside"] + logged["train/cases/neg_inside"] == pytest.approx(1.0)
     assert logged["train/approx_kl"] == 0 and logged["train/clip_fraction"] == 0
+
+
+def test_kl_estimators_are_means_over_all_minibatches_and_sb3s_is_over_the_last_epoch(monkeypatch):
+    seen: dict[str, list[float]] = {"kl_k1": [], "kl_k3": []}
+
+    def record(name):
+        estimate = getattr(ppo_module, name)
+
+        def recorded(*args):
+            seen[name].append(estimate(*args).item())
+            return estimate(*args)
+
+        monkeypatch.setattr(ppo_module, name, recorded)
+
+    record("kl_k1")
+    record("kl_k3")
+    model = PPO("MlpPolicy", scripted([[5], [7]]), n_steps=16, batch_size=8, n_epochs=3, device="cpu", seed=0)
+    model.learn(1)
+    logged = model.logger.name_to_value
+    assert len(seen["kl_k1"]) == len(seen["kl_k3"]) == 12
+    assert logged["train/kl_k1"] == pytest.approx(np.mean(seen["kl_k1"]), rel=1e-9)
+    assert logged["train/kl_k3"] == pytest.approx(np.mean(seen["kl_k3"]), rel=1e-9)
+    assert logged["train/approx_kl"] == pytest.approx(np.mean(seen["kl_k3"][-4:]), rel=1e-5)
 
 
 def test_target_kl_stops_the_update(capsys):
