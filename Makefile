@@ -9,10 +9,10 @@ READY := .venv/.ready
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help compare labs bench test statistics check lint type format clean
+.PHONY: help compare labs bench test test-sb3 statistics check lint type format clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 14
 
 compare: $(READY)  ## REINFORCE, BaselinePG, PPO and SB3's PPO on CartPole-v1, 3 seeds each
 	@$(BIN)/python scripts/compare.py $(ARGS)
@@ -25,6 +25,9 @@ bench: $(READY)  ## environment steps per second, beside SB3's PPO
 
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-sb3: $(READY)  ## SB3's own tests of PPO, with our PPO in its place
+	@$(BIN)/python scripts/test_sb3.py $(ARGS)
 
 statistics: $(READY)  ## the slow tests, which the suite leaves out
 	@$(BIN)/python -m pytest -m slow $(ARGS)
