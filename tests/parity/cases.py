@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -152,6 +152,13 @@ class StopAfter(BaseCallback):
         return self.n_calls < self.stop_at
 
 
+#: What SB3 shows to callbacks during a rollout.
+LOCALS = (
+    "env", "callback", "rollout_buffer", "n_rollout_steps", "n_steps", "obs_tensor", "actions", "values", "log_probs",
+    "clipped_actions", "new_obs", "rewards", "dones", "infos", "total_timesteps", "log_interval", "iteration",
+)  # fmt: skip
+
+
 class DrawsAndLooks(BaseCallback):
     """
     Does what users' callbacks do between the steps: reads the locals, draws random numbers, logs a figure of its own,
@@ -163,6 +170,7 @@ class DrawsAndLooks(BaseCallback):
         noise = np.random.random() + float(th.rand(1))
         self.logger.record("mine/sum", float(seen["rewards"].sum() + seen["values"].sum() + seen["log_probs"].sum()) + noise)
         self.logger.record("mine/n_steps", seen["n_steps"])
+        self.logger.record("mine/names", [name for name in LOCALS if name not in seen])
         return True
 
     def _on_rollout_end(self) -> None:
@@ -170,6 +178,15 @@ class DrawsAndLooks(BaseCallback):
         buffer = self.locals["rollout_buffer"]
         self.logger.record("mine/advantages", float(buffer.advantages.sum()))
         self.logger.record("mine/last", float(self.locals["values"].sum()))
+        # With the values of truncated episodes added
+        self.logger.record("mine/rewards", float(self.locals["rewards"].sum()))
+
+
+def evaluates() -> BaseCallback:
+    """Logs the figures of an evaluation, in dumps of its own."""
+    env = of_spaces("box", "discrete", 2)
+    env.seed(3)
+    return EvalCallback(env, n_eval_episodes=3, eval_freq=10, verbose=0)
 
 
 # -------------------------------------------------------------------- table
@@ -402,6 +419,7 @@ CASES = [
         learns=({"callback": lambda: StopAfter(1)}, {}),
     ),
     Case("callback that takes part", "MlpPolicy", spaces("box", "box"), 3, learns=({"callback": DrawsAndLooks},)),
+    Case("evaluation in between", "MlpPolicy", spaces("box", "discrete"), 3, learns=({"callback": evaluates},)),
     Case("log interval", "MlpPolicy", spaces("box", "discrete"), 3, learns=({"log_interval": 2, "rollouts": 5},)),
     Case("no log", "MlpPolicy", spaces("box", "discrete"), 3, learns=({"log_interval": None},)),
     Case("window of statistics", "MlpPolicy", spaces("box", "discrete"), 3, dict(stats_window_size=3)),
