@@ -91,6 +91,18 @@ def successes(observation: str, action: str) -> MakeEnv:
     )
 
 
+class PaysActions(gym.Wrapper):
+    """The reward is the action, so that it matters what reaches the env: clipped, scaled, or neither."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, float(np.sum(action)), terminated, truncated, info
+
+
+def paying_actions(n_envs: int) -> VecEnv:
+    return DummyVecEnv([lambda: Monitor(PaysActions(bare("box", "box")(1))) for _ in range(n_envs)])
+
+
 class WholeRewards(gym.RewardWrapper):
     """Rewards of type int, as a user's env may well give them."""
 
@@ -251,7 +263,8 @@ CASES = [
     Case("1 env", "MlpPolicy", gym_id("CartPole-v1"), 1),
     Case("3 envs", "MlpPolicy", gym_id("CartPole-v1"), 3),
     Case("8 envs", "MlpPolicy", gym_id("CartPole-v1"), 8),
-    Case("actions beyond the bounds", "MlpPolicy", gym_id("Pendulum-v1"), 3, dict(policy_kwargs=dict(NET, log_std_init=1.0))),
+    Case("Pendulum", "MlpPolicy", gym_id("Pendulum-v1"), 3),
+    Case("actions beyond the bounds", "MlpPolicy", paying_actions, 3, dict(policy_kwargs=dict(NET, log_std_init=1.0))),
     Case("env that the algorithm wraps", "MlpPolicy", bare("box", "discrete"), 1),
     Case("mlp, Discrete", "MlpPolicy", spaces("box", "discrete"), 3),
     Case("mlp, Box", "MlpPolicy", spaces("box", "box"), 8),
@@ -349,6 +362,7 @@ CASES = [
         "gSDE, squashed", "MlpPolicy", spaces("box", "box"), 3,
         dict(SDE, ent_coef=0.1, sde_sample_freq=4, policy_kwargs=dict(NET, squash_output=True)),
     ),
+    Case("gSDE, squashed and scaled", "MlpPolicy", paying_actions, 3, dict(SDE, policy_kwargs=dict(NET, squash_output=True))),
     Case("gSDE, one std", "MlpPolicy", spaces("box", "box"), 3, dict(SDE, policy_kwargs=dict(NET, full_std=False))),
     Case("gSDE, expln", "MlpPolicy", spaces("box", "box"), 3, dict(SDE, policy_kwargs=dict(NET, use_expln=True))),
     Case(
