@@ -146,7 +146,7 @@ def test_six_cases_are_averaged_over_minibatches_not_samples():
 def test_target_kl_is_multiplied_by_one_and_a_half(target_kl, stops, monkeypatch):
     from crashalgos.ppo import ppo
 
-    monkeypatch.setattr(ppo, "approximate_kl", lambda ratios, log_ratios: th.tensor(1.02))  # 1.5 · 0.68
+    monkeypatch.setattr(ppo, "kl_k3", lambda ratios, log_ratios: th.tensor(1.02))  # 1.5 · 0.68
     model = trained(PPO, n_epochs=3, batch_size=10, target_kl=target_kl)
     assert model._n_updates == (1 if stops else 3)
 

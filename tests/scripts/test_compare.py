@@ -131,7 +131,7 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(tmp_path: Path) -> None:
             time.sleep(0.1)
         # As a terminal does it: to the whole group.
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=240)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -77,7 +77,7 @@ def test_horizon_gives_gamma(train: ModuleType, horizon: str, gamma: float) -> N
         ("--horizon 10 --gamma=0.9", "--gamma and --horizon say the same thing twice"),
         ("--algo ars --horizon 10", "ars has no discount factor"),
         ("--gamma 1.5", "`gamma` must be a number in [0, 1], got 1.5"),
-        ("--learning-rate quick", "`learning_rate` must be"),
+        ("--learning-rate quick", "ppo on CartPole-v1: `learning_rate` must be a number or a function, got 'quick'"),
         ("--learning-rate lin_quick", "`learning_rate` must be a number or lin_<number>, got 'lin_quick'"),
         ("--n-timesteps 0", "`n_timesteps` must be a whole number of at least 1, got 0"),
         ("--n-envs 0", "`n_envs` must be a whole number of at least 1, got 0"),

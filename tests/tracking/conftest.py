@@ -30,7 +30,7 @@ class RunOnDisk:
 
     def __init__(self, folder: Path):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
         self.records = [json.loads(line) for line in answer.stdout.splitlines()]
 
     def of_type(self, kind):
