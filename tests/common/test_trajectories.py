@@ -278,3 +278,21 @@ def test_policy_forward_is_what_samples():
     model.policy.forward = lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs)
     model.learn(1)
     assert len(calls) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n_envs", "n_trajectories"), [(1, 3), (2, 5), (3, 10), (8, 10), (8, 4)])
+def test_the_sampler_is_unbiased_over_very_many_rollouts(n_envs, n_trajectories):
+    """The bookkeeping alone, on lengths drawn anew: mean 10.5 within 3.5 standard errors over 20,000 rollouts."""
+    rng = np.random.default_rng(n_envs * 100 + n_trajectories)
+    returns = np.empty(20_000)
+    for i in range(len(returns)):
+        sampler = trajectories.TrajectorySampler(n_envs, n_trajectories)
+        left = rng.choice([1, 20], n_envs)
+        while not sampler.complete:
+            left -= 1
+            dones = left == 0
+            sampler.release(sampler.step(np.ones(n_envs), dones), dones)
+            left[dones] = rng.choice([1, 20], int(dones.sum()))
+        returns[i] = sampler.returns.mean()
+    assert standard_errors_off(returns, 10.5) < 3.5
