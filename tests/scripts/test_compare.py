@@ -121,6 +121,8 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # What runs in a shell's background inherits that Ctrl-C is ignored; what a person starts does not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         # Both have evaluated once, so both are training.
