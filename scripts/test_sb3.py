@@ -52,7 +52,9 @@ def fetch_tests() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         download = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*download, "--no-binary", ":all:", "-d", folder, f"stable-baselines3=={VERSION}"], check=True)
+        subprocess.run(
+            [*download, "--no-binary", "stable-baselines3", "-d", folder, f"stable-baselines3=={VERSION}"], check=True
+        )
         (archive,) = Path(folder).iterdir()
         with tarfile.open(archive) as sdist:
             for member in sdist:
@@ -93,6 +95,12 @@ def run_both(arguments: list[str]) -> list[dict[str, Any]]:
         ]
         for side, process in zip(PACKAGES, processes, strict=True):
             print(f"{side}:\n{process.communicate()[0]}", flush=True)
+            if process.returncode not in (
+                pytest.ExitCode.OK,
+                pytest.ExitCode.TESTS_FAILED,
+                pytest.ExitCode.NO_TESTS_COLLECTED,
+            ):
+                raise ValueError(f"pytest ended with exit status {process.returncode} for {side}")
         return [json.loads(path.with_suffix(".json").read_text()) for path in found]
 
 

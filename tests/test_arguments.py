@@ -115,6 +115,11 @@ def test_ppo():
     refused(PPO, "`target_kl` must be a number of at least 0, got -1", target_kl=-1)
 
 
+def test_infinite_bounds_are_no_bounds():
+    bounds = dict(max_grad_norm=math.inf, target_kl=math.inf, clip_range=math.inf)
+    PPO("MlpPolicy", scripted([[3]]), n_steps=8, batch_size=8, device="cpu", **bounds).learn(1)
+
+
 def test_ppo_and_buffers():
     class Custom(RolloutBuffer):
         pass

@@ -17,9 +17,15 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     :param value: what was passed
     :param low: smallest allowed value
     :param high: largest allowed value
-    :raises ValueError: if ``value`` is no finite number in [low, high]
+    :raises ValueError: if ``value`` is no number in [low, high], or is infinite where neither bound is finite
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not low <= float(value) <= high:
+    unbounded = math.isinf(low) and math.isinf(high)
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, Real)
+        or not low <= float(value) <= high
+        or (unbounded and math.isinf(value))
+    ):
         raise ValueError(f"`{name}` must be a number {_range(low, high)}, got {value!r}")
 
 
@@ -50,7 +56,7 @@ def check_schedule(name: str, value: Any, low: float = -math.inf) -> None:
     :param name: the argument's name, for the message
     :param value: a number, or a function of the progress remaining (from 1 to 0); of a function nothing more is checked
     :param low: smallest allowed number
-    :raises ValueError: if ``value`` is neither a finite number of at least ``low`` nor callable
+    :raises ValueError: if ``value`` is neither callable nor such a number, as :func:`check_number` says
     """
     if not callable(value):
         check_number(name, value, low)

@@ -108,7 +108,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         self._check_arguments()
         if self.env is not None:
             self._check_env(self.env)
-        # Derived here and not stored, so that the zip of a fixed-step model is the same as SB3's
+        # Derived here and not stored, so that `n_trajectories` can be added or dropped when a zip is loaded
         requested = self.rollout_buffer_class, self.policy_kwargs
         self.rollout_buffer_class = self._derive_rollout_buffer_class()
         # SB3's policies write into `features_extractor_kwargs` if `normalize_images` is False: not into the caller's

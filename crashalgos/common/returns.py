@@ -20,8 +20,7 @@ def gamma_from_horizon(horizon: float) -> float:
     :return: the discount factor γ in [0, 1]
     :raises ValueError: if ``horizon`` is below 1 or not a number
     """
-    if horizon != math.inf:
-        check_number("horizon", horizon, low=1.0)
+    check_number("horizon", horizon, low=1.0)
     return 1.0 - 1.0 / horizon
 
 
