@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymEnv, RolloutBufferSamples, Schedule
 from stable_baselines3.common.utils import explained_variance, update_learning_rate
 
 from crashalgos.baseline_pg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from crashalgos.common.buffers import TrajectoryBuffer
 from crashalgos.common.checks import check_count, check_schedule
-from crashalgos.common.gradient_step import gradient_step
+from crashalgos.common.gradient_step import GradientStep
 from crashalgos.common.losses import value_loss
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.policies import SeparateActorCriticPolicy
@@ -153,15 +153,19 @@ class BaselinePG(VanillaPolicyGradient):
         """
         value_learning_rate = self._scheduled(self.value_learning_rate)
         update_learning_rate(self.policy.value_optimizer, value_learning_rate)
-        parameters = self.policy.critic_parameters()
         log = MinibatchLog()
-        for _ in range(self.n_value_epochs):
-            for batch in sample.get(self.value_batch_size):
-                loss = value_loss(self.policy.predict_values(batch.observations).flatten(), batch.returns)
-                gradient_step([loss], parameters, self.policy.value_optimizer, None)
-                log.add(value_loss=loss)
+        psi = self.policy.critic_parameters()
+        with GradientStep(self._value_loss, {}, self.policy, psi, self.policy.value_optimizer, log, self._compiler) as step:
+            for _ in range(self.n_value_epochs):
+                for batch in sample.get(self.value_batch_size):
+                    step([batch])
+        self._check_finite(log)
         self.logger.record("train/value_loss", float(log.mean("value_loss")))
         self.logger.record("train/value_learning_rate", value_learning_rate)
+
+    def _value_loss(self, batch: RolloutBufferSamples | DictRolloutBufferSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        loss = value_loss(self.policy.predict_values(batch.observations).flatten(), batch.returns)
+        return loss, dict(value_loss=loss, loss=loss)
 
     def _improved_advantages(self, sample: TrajectoryBuffer) -> np.ndarray:
         """

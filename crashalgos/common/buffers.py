@@ -1,8 +1,8 @@
 """
-Rollout buffers for N whole trajectories.
+Rollout buffers: SB3's with fewer copies, and one for N whole trajectories.
 
 SB3's buffers are grids of (n_steps, n_envs). Whole trajectories end at different times, so a grid would also hold the steps
-of envs that idle. These buffers apply the mask at the door: they store the sample's steps alone and grow as it does;
+of envs that idle. The trajectory buffers apply the mask at the door: they store the sample's steps alone and grow as it does;
 ``mask``, shape (n_steps, n_envs), says which cells of the grid they are.
 """
 
@@ -26,7 +26,113 @@ _GROWTH = 1.5
 _STEP_FIELDS = ("actions", "rewards", "values", "log_probs")
 
 
-class TrajectoryBuffer(RolloutBuffer):
+class TensorSamples(RolloutBuffer):
+    """Takes minibatches from tensors on the device, which on a CPU share their memory with the arrays."""
+
+    _arrays: tuple[np.ndarray, ...] = ()
+    _tensors: tuple[th.Tensor, ...] = ()
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        indices = th.as_tensor(batch_inds, device=self.device)
+        samples = [tensor.index_select(0, indices) for tensor in self._rows()]
+        if isinstance(self.observations, dict):
+            observations = dict(zip(self.observations, samples, strict=False))
+            return DictRolloutBufferSamples(observations, *samples[len(observations) :])
+        return RolloutBufferSamples(*samples)
+
+    def _rows(self) -> tuple[th.Tensor, ...]:
+        """The observations, one tensor a key, actions, values, log-probabilities, advantages and returns, M rows of each."""
+        observations = tuple(self.observations.values()) if isinstance(self.observations, dict) else (self.observations,)
+        arrays = (*observations, self.actions, self.values, self.log_probs, self.advantages, self.returns)
+        if len(arrays) != len(self._arrays) or any(a is not b for a, b in zip(arrays, self._arrays, strict=True)):
+            *kept, actions, values, log_probs, advantages, returns = arrays
+            # Actions are float32, as in SB3
+            flat = (actions.astype(np.float32, copy=False), *(x.reshape(-1) for x in (values, log_probs, advantages, returns)))
+            self._tensors = tuple(th.as_tensor(array, device=self.device) for array in (*kept, *flat))
+            self._arrays = arrays
+        return self._tensors
+
+
+class FastRolloutBuffer(TensorSamples):
+    """
+    SB3's ``RolloutBuffer``, to the last bit, without the copies.
+
+    :param buffer_size: Max number of element in the buffer
+    :param observation_space: Observation space
+    :param action_space: Action space
+    :param device: PyTorch device
+    :param gae_lambda: λ of GAE
+    :param gamma: Discount factor
+    :param n_envs: Number of parallel environments
+    """
+
+    def add(
+        self,
+        obs: Any,
+        action: np.ndarray,
+        reward: np.ndarray,
+        episode_start: np.ndarray,
+        value: th.Tensor,
+        log_prob: th.Tensor,
+    ) -> None:
+        """
+        :param obs: s_t of all envs, shape (n_envs, …), a dict of such for Dict spaces
+        :param action: a_t, shape (n_envs, …)
+        :param reward: r_t, shape (n_envs,)
+        :param episode_start: whether s_t is the first of an episode, shape (n_envs,)
+        :param value: V(s_t), n_envs values
+        :param log_prob: ln π(a_t|s_t), shape (n_envs,)
+        """
+        self._store_observations(obs)
+        self.actions[self.pos] = action.reshape(self.n_envs, self.action_dim)
+        self.rewards[self.pos] = reward
+        self.episode_starts[self.pos] = episode_start
+        self.values[self.pos] = value.cpu().numpy().reshape(self.n_envs)
+        self.log_probs[self.pos] = log_prob.cpu().numpy().reshape(self.n_envs)
+        self.pos += 1
+        self.full = self.pos == self.buffer_size
+
+    def _store_observations(self, obs: Any) -> None:
+        self.observations[self.pos] = obs.reshape(self.n_envs, *self.obs_shape)
+
+    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
+        """
+        GAE(λ) advantages A_t and λ-returns A_t + V(s_t) (https://arxiv.org/abs/1506.02438). All but the recursion
+        A_t = δ_t + γλ A_{t+1} is done for all steps at once, in SB3's order of operations.
+
+        :param last_values: V(s_{T+1}), n_envs values
+        :param dones: whether the last step ended an episode, shape (n_envs,)
+        """
+        next_values = np.concatenate([self.values[1:], last_values.cpu().numpy().reshape(1, self.n_envs)])
+        next_non_terminal = 1.0 - np.concatenate([self.episode_starts[1:], dones.astype(np.float32)[None]])
+        deltas = self.rewards + self.gamma * next_values * next_non_terminal - self.values
+        discounts = self.gamma * self.gae_lambda * next_non_terminal
+        advantage: Any = 0
+        for step in reversed(range(self.buffer_size)):
+            advantage = deltas[step] + discounts[step] * advantage
+            self.advantages[step] = advantage
+        self.returns = self.advantages + self.values
+
+
+class FastDictRolloutBuffer(FastRolloutBuffer, DictRolloutBuffer):
+    """
+    SB3's ``DictRolloutBuffer``, to the last bit, without the copies.
+
+    :param buffer_size: Max number of element in the buffer
+    :param observation_space: Observation space, a ``Dict``
+    :param action_space: Action space
+    :param device: PyTorch device
+    :param gae_lambda: λ of GAE
+    :param gamma: Discount factor
+    :param n_envs: Number of parallel environments
+    """
+
+    def _store_observations(self, obs: Any) -> None:
+        for key, stored in self.observations.items():
+            stored[self.pos] = obs[key].reshape(self.n_envs, *self.obs_shape[key])
+
+
+class TrajectoryBuffer(TensorSamples):
     """
     SB3's ``RolloutBuffer`` for N whole trajectories: it grows, and stores only the steps that belong to the sample.
 

@@ -1,32 +1,234 @@
-"""Loss → gradients → clipped norm → optimizer. The one place where parameters change."""
+"""Loss → gradients → clipped norm → optimizer, eager or compiled. The one place where parameters change."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 import torch as th
+from torch import nn
+from torch.optim.adam import adam
+
+from crashalgos.common.compiler import Compiler, Figures, Session, mark_as_unmoved, without_validation
+from crashalgos.common.minibatch_log import MinibatchLog
+
+#: ``loss(samples, **coefficients)`` → the loss, a scalar, and figures to log. It changes nothing
+Loss = Callable[..., tuple[th.Tensor, Figures]]
 
 
-def gradient_step(
-    losses: Iterable[th.Tensor],
-    parameters: list[th.nn.Parameter],
-    optimizer: th.optim.Optimizer,
-    max_grad_norm: float | None,
-) -> th.Tensor:
+class GradientStep(ExitStack):
     """
-    One step down the gradient of the sum of ``losses``.
+    The steps of one update down the gradient of one loss, to be used in a ``with`` statement.
 
-    :param losses: scalars; from a generator, each one's graph is gone before the next one's is built, so that the parts of
-        a large batch need the memory of one part
-    :param parameters: what the norm is taken of
-    :param optimizer: its gradients are zeroed first
+    Eagerly a step is ``loss.backward()``, ``clip_grad_norm_`` and ``optimizer.step()``. Compiled, all of it is one graph where
+    the optimizer is PyTorch's Adam or AdamW and a step has one part that needs no approval; elsewhere the loss and its
+    gradients are one, and the optimizer steps eagerly.
+
+    :param loss: what to go down: a method of the algorithm
+    :param coefficients: its keyword arguments
+    :param policy: the policy that it reads
+    :param parameters: what the gradient, and its norm, are taken of
+    :param optimizer: makes the step
+    :param log: takes the figures of every part, and of every step ``grad_norm``, the norm before clipping
+    :param compiler: the model's
     :param max_grad_norm: the gradient is scaled down to this L2 norm if it is longer; ``None``: never
-    :return: the norm before clipping, a scalar
+    :param usual_size: the number of samples of nearly every part; ``None``: it is hardly twice the same
+    :param one_part: whether every step has one part
+    :param approve: is shown the figures of each part; where it says no, the step is not made
     """
-    optimizer.zero_grad()
-    for loss in losses:
-        loss.backward()
-    if max_grad_norm is None:
-        norm = th.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    else:
-        norm = th.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
-    optimizer.step()
-    return norm
+
+    def __init__(
+        self,
+        loss: Loss,
+        coefficients: Mapping[str, float | None],
+        policy: nn.Module,
+        parameters: list[nn.Parameter],
+        optimizer: th.optim.Optimizer,
+        log: MinibatchLog,
+        compiler: Compiler,
+        max_grad_norm: float | None = None,
+        usual_size: int | None = None,
+        one_part: bool = True,
+        approve: Callable[[Figures], bool] | None = None,
+    ) -> None:
+        super().__init__()
+        self._loss = loss
+        self._coefficients = coefficients
+        self._policy = policy
+        self._parameters = parameters
+        self._optimizer = optimizer
+        self._log = log
+        self._compiler = compiler
+        self._max_grad_norm = max_grad_norm
+        self._usual_size = usual_size
+        self._approve = approve
+        self._fuses = compiler.enabled and one_part and approve is None and _is_adam(optimizer, parameters)
+        self._whole: Session | None = None
+        self._learning = [parameter for parameter in parameters if parameter.requires_grad]
+        self._gradients = self._session(_gradients, self._learning)
+
+    def __enter__(self) -> "GradientStep":
+        super().__enter__()
+        # Validation of every distribution is replaced by one question at the end of the update: is all finite?
+        self.enter_context(without_validation())
+        self.enter_context(_foreach(self._optimizer))
+        return self
+
+    def __call__(self, parts: Iterable[Any]) -> bool:
+        """
+        One step down the gradient of the sum of the parts' losses.
+
+        :param parts: samples; from a generator, the graph of one is gone before the next one's is built, so that the parts of
+            a large batch need the memory of one
+        :return: whether the step was made
+        """
+        if self._fuses:
+            parts = list(parts)
+            if (figures := self._step_in_one_graph(parts[0])) is not None:
+                self._log.add(**figures)
+                return True
+        self._optimizer.zero_grad()
+        for part in parts:
+            figures = self._add_gradients(part)
+            self._log.add(**figures)
+            if self._approve is not None and not self._approve(figures):
+                return False
+        self._log.add(grad_norm=self._clip_gradients())
+        self._optimizer.step()
+        return True
+
+    def _step_in_one_graph(self, part: Any) -> Figures | None:
+        if self._whole is None:
+            if not all(parameter in self._optimizer.state for parameter in self._parameters):
+                return None  # an optimizer makes its state in its first step
+            groups = [_AdamGroup.of(group, self._optimizer) for group in self._optimizer.param_groups]
+            bound = None if self._max_grad_norm is None else th.tensor(self._max_grad_norm, device=self._parameters[0].device)
+            self._whole = self._session(_whole_step, self._parameters, groups, bound)
+        return self._whole(part)
+
+    def _add_gradients(self, part: Any) -> Figures:
+        figures = None if self._fuses else self._gradients(part)
+        if figures is None:
+            loss, figures = self._loss(part, **self._coefficients)
+            loss.backward()
+            return figures
+        for index, parameter in enumerate(self._learning):
+            gradient = figures.pop(f"gradient {index}")
+            parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return figures
+
+    def _session(self, function: Callable[..., Figures], *constants: Any) -> Session:
+        coefficients = _as_tensors(self._coefficients, self._parameters[0].device) if self._compiler.enabled else {}
+        name = f"the update of {type(self._loss.__self__).__name__}"  # type: ignore[attr-defined]
+        constants = (self._loss, coefficients, self._policy, *constants)
+        return self._compiler.session(function, *constants, name=name, usual_size=self._usual_size)
+
+    def _clip_gradients(self) -> th.Tensor:
+        if self._max_grad_norm is None:
+            return nn.utils.get_total_norm([parameter.grad for parameter in self._parameters if parameter.grad is not None])
+        return nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+
+
+class _AdamGroup(NamedTuple):
+    """A group of parameters: what ``torch.optim.adam.adam`` takes for it."""
+
+    #: Parameters, first moments, second moments, their maxima (with ``amsgrad``), numbers of steps
+    tensors: list[list[th.Tensor]]
+    lr: th.Tensor
+    options: dict[str, Any]
+
+    @classmethod
+    def of(cls, group: dict[str, Any], optimizer: th.optim.Optimizer) -> "_AdamGroup":
+        parameters = group["params"]
+        states = [optimizer.state[parameter] for parameter in parameters]
+        for parameter, state in zip(parameters, states, strict=True):
+            # PyTorch keeps it on the CPU, where a CUDA graph cannot count
+            state["step"] = state["step"].to(parameter.device)
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+        tensors = [parameters, *([state[name] for state in states if name in state] for name in names)]
+        mark_as_unmoved(tensor for each in tensors for tensor in each)
+        beta1, beta2 = group["betas"]
+        options = {name: group[name] for name in ("amsgrad", "eps", "maximize", "weight_decay", "decoupled_weight_decay")}
+        lr = th.tensor(group["lr"], dtype=th.float64, device=parameters[0].device)
+        return cls(tensors, lr, options | dict(beta1=beta1, beta2=beta2))
+
+
+def _whole_step(
+    loss: Loss,
+    coefficients: dict[str, th.Tensor | None],
+    policy: nn.Module,
+    parameters: list[nn.Parameter],
+    groups: list[_AdamGroup],
+    max_grad_norm: th.Tensor | None,
+    part: Any,
+) -> Figures:
+    figures, gradients = _loss_and_gradients(loss, coefficients, policy, parameters, part)
+    norm = th.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
+    if max_grad_norm is not None:
+        scale = th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)  # as `clip_grad_norm_`
+        gradients = [gradient * scale for gradient in gradients]
+    remaining = iter(gradients)
+    with th.no_grad():
+        for (owned, first, second, maximum, steps), lr, options in groups:
+            of_group = [next(remaining) for _ in owned]
+            adam(owned, of_group, first, second, maximum, steps, foreach=False, capturable=True, lr=lr, **options)
+    return figures | {"grad_norm": norm}
+
+
+def _gradients(
+    loss: Loss,
+    coefficients: dict[str, th.Tensor | None],
+    policy: nn.Module,
+    parameters: list[nn.Parameter],
+    part: Any,
+) -> Figures:
+    figures, gradients = _loss_and_gradients(loss, coefficients, policy, parameters, part)
+    return figures | {f"gradient {index}": gradient for index, gradient in enumerate(gradients)}
+
+
+def _loss_and_gradients(
+    loss: Loss,
+    coefficients: dict[str, th.Tensor | None],
+    policy: nn.Module,
+    parameters: list[nn.Parameter],
+    part: Any,
+) -> tuple[Figures, list[th.Tensor]]:
+    value, figures = loss(part, **coefficients)
+    gradients = th.autograd.grad(value, parameters)
+    # SB3's policies keep their last distribution, and with it the graph's own tensors
+    policy.action_dist.distribution = None  # type: ignore[union-attr]
+    return {name: figure.detach() for name, figure in figures.items()}, list(gradients)
+
+
+def _as_tensors(coefficients: Mapping[str, float | None], device: th.device) -> dict[str, th.Tensor | None]:
+    """As Python numbers, every new value would make a new graph. In float64, which no sample's dtype gives way to."""
+    return {
+        name: None if value is None else th.tensor(value, dtype=th.float64, device=device)
+        for name, value in coefficients.items()
+    }
+
+
+def _is_adam(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> bool:
+    """Whether its step is the one of ``_whole_step``."""
+    owned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return (
+        type(optimizer) in (th.optim.Adam, th.optim.AdamW)
+        and list(map(id, owned)) == list(map(id, parameters))
+        and all(_is_plain(group) for group in optimizer.param_groups)
+    )
+
+
+def _is_plain(group: dict[str, Any]) -> bool:
+    return not any(group.get(name) for name in ("foreach", "fused", "differentiable", "capturable"))
+
+
+@contextmanager
+def _foreach(optimizer: th.optim.Optimizer) -> Iterator[None]:
+    """On a CPU ``foreach`` gives the same bits and saves a loop over the parameters; it is not to be saved with the model."""
+    groups = [group for group in optimizer.param_groups if group.get("foreach", True) is None and _is_plain(group)]
+    for group in groups:
+        group["foreach"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["foreach"] = None

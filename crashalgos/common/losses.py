@@ -95,7 +95,7 @@ def kl_k3(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
     return th.mean((ratios - 1) - log_ratios)
 
 
-def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float) -> th.Tensor:
+def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float, sizes: th.Tensor | None = None) -> th.Tensor:
     """
     How many samples are in each of the six cases of the slide "Exercise", and how many have A = 0. Where ρ is on a bound it
     counts as inside, as it does for the gradient. The gradient with respect to ρ vanishes in ``pos_above``, in
@@ -104,12 +104,18 @@ def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float) -> th
     :param ratios: ρ, shape (B,)
     :param advantages: A as used in the loss, shape (B,)
     :param clip_range: ε
-    :return: how many samples are in each case, in the order of ``SIX_CASES``, shape (7,), whole numbers that sum to B
+    :param sizes: if these are minibatches one behind the other, how many samples each has, shape (n,), sums to B
+    :return: how many samples are in each case, in the order of ``SIX_CASES``, shape (7,), whole numbers that sum to B; with
+        ``sizes`` of each minibatch, shape (n, 7)
     """
     _check_samples(ratios=ratios, advantages=advantages)
     side = 1 + (ratios > 1 + clip_range).long() - (ratios < 1 - clip_range).long()  # 0 below, 1 inside, 2 above
     case = th.where(advantages == 0, len(SIX_CASES) - 1, th.where(advantages > 0, side, side + 3))
-    return th.bincount(case, minlength=len(SIX_CASES))
+    if sizes is None:
+        return th.bincount(case, minlength=len(SIX_CASES))
+    minibatch = th.repeat_interleave(sizes.to(case.device))
+    cell = minibatch * len(SIX_CASES) + case
+    return th.bincount(cell, minlength=len(sizes) * len(SIX_CASES)).reshape(len(sizes), len(SIX_CASES))
 
 
 def _check_samples(**tensors: th.Tensor) -> None:

@@ -40,6 +40,13 @@ class MinibatchLog:
         """
         return th.stack(self._figures[name]).cpu().numpy()
 
+    def take(self, name: str) -> list[th.Tensor]:
+        """
+        :param name: as given to :meth:`add`
+        :return: the figures, which are forgotten
+        """
+        return self._figures.pop(name)
+
     def mean(self, name: str) -> np.ndarray:
         """
         :param name: as given to :meth:`add`

@@ -16,8 +16,16 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from crashalgos.common.buffers import NO_TRAJECTORY, DictTrajectoryBuffer, TrajectoryBuffer
+from crashalgos.common.buffers import (
+    NO_TRAJECTORY,
+    DictTrajectoryBuffer,
+    FastDictRolloutBuffer,
+    FastRolloutBuffer,
+    TrajectoryBuffer,
+)
 from crashalgos.common.checks import check_count, check_number, check_schedule, copy_containers, not_finite
+from crashalgos.common.compiler import Compiler, without_validation
+from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.trajectories import TrajectorySampler
 
 #: How many arrays an error message names as not finite: one NaN soon is everywhere
@@ -61,7 +69,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     :param max_grad_norm: Upper bound of the gradient's norm; ``None``: no bound
     :param n_trajectories: N; ``None``: rollouts of ``n_steps``
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
-    :param compile: Accepted for later versions: this one runs eagerly, and says so in a warning
+    :param compile: Compile the update and the policy's forward pass; see :mod:`crashalgos.common.compiler`
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param kwargs: The other arguments of SB3's ``OnPolicyAlgorithm``
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range
@@ -108,6 +116,9 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         self._check_arguments()
         if self.env is not None:
             self._check_env(self.env)
+        self._compiler = Compiler(self.compile)
+        if self.use_sde and self.compile:
+            self._compiler.give_up("gSDE replaces the noise that a graph would keep")
         # Derived here and not stored, so that `n_trajectories` can be added or dropped when a zip is loaded
         requested = self.rollout_buffer_class, self.policy_kwargs
         self.rollout_buffer_class = self._derive_rollout_buffer_class()
@@ -132,8 +143,6 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
                     f"`max_trajectory_steps` must be None without `n_trajectories`, got {self.max_trajectory_steps!r}: "
                     "rollouts of `n_steps` cut no trajectory"
                 )
-        if self.compile:
-            warnings.warn("compile=True: this version does not compile yet, the gradient step runs eagerly", stacklevel=2)
 
     def _check_env(self, env: VecEnv) -> None:
         if self.n_trajectories is None:
@@ -152,19 +161,23 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             )
 
     def _derive_rollout_buffer_class(self) -> type[RolloutBuffer] | None:
-        if self.n_trajectories is None:
-            if self.rollout_buffer_class is not None and issubclass(self.rollout_buffer_class, TrajectoryBuffer):
-                raise ValueError(
-                    f"`rollout_buffer_class` must not grow without `n_trajectories`, got {self.rollout_buffer_class!r}"
-                )
-            return self.rollout_buffer_class
+        requested = self.rollout_buffer_class
         # SB3 stores the class that it chose in its zips: its own two are no wish of the user's
-        if self.rollout_buffer_class not in (None, RolloutBuffer, DictRolloutBuffer):
-            raise ValueError(
-                f"`rollout_buffer_class` must be None with `n_trajectories`, got {self.rollout_buffer_class!r}: "
-                "trajectories need a buffer that grows"
-            )
-        return DictTrajectoryBuffer if isinstance(self.observation_space, spaces.Dict) else TrajectoryBuffer
+        free = requested in (None, RolloutBuffer, DictRolloutBuffer)
+        is_dict = isinstance(self.observation_space, spaces.Dict)
+        if self.n_trajectories is not None:
+            if not free:
+                raise ValueError(
+                    f"`rollout_buffer_class` must be None with `n_trajectories`, got {requested!r}: "
+                    "trajectories need a buffer that grows"
+                )
+            return DictTrajectoryBuffer if is_dict else TrajectoryBuffer
+        if free:
+            return FastDictRolloutBuffer if is_dict else FastRolloutBuffer
+        assert requested is not None
+        if issubclass(requested, TrajectoryBuffer):
+            raise ValueError(f"`rollout_buffer_class` must not grow without `n_trajectories`, got {requested!r}")
+        return requested
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """
@@ -194,6 +207,9 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         """
         self.policy.set_training_mode(False)
         self._start_rollout(env, rollout_buffer)
+        self._compiled_forward = self._compiler.session(
+            _forward, self.policy, name=f"the policy of {type(self).__name__}", usual_size=env.num_envs
+        )
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -202,11 +218,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         while not self._rollout_complete(n_steps, n_rollout_steps):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
-            with th.no_grad():
-                obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-                with self._name_what_is_not_finite():
-                    actions, values, log_probs = self.policy(obs_tensor)
-            actions = actions.cpu().numpy()
+            obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+            actions, values, log_probs = self._act(obs_tensor)
             clipped_actions = self._actions_for_env(actions)
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
@@ -238,6 +251,23 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             if not np.all(self._last_episode_starts):
                 self._reset_envs(env)
             self._sampler = TrajectorySampler(env.num_envs, self.n_trajectories, self.max_trajectory_steps)
+
+    def _act(self, obs: Any) -> tuple[np.ndarray, th.Tensor | None, th.Tensor]:
+        """
+        :param obs: s_t of all envs
+        :return: a_t, V(s_t) and ln π(a_t|s_t), n_envs of each
+        :raises ValueError: if the distribution is not finite
+        """
+        with th.no_grad(), self._name_what_is_not_finite():
+            if (found := self._compiled_forward(obs)) is not None:
+                actions, values, log_probs = found["actions"], found.get("values"), found["log_probs"]
+            else:
+                with without_validation():
+                    actions, values, log_probs = self.policy(obs)
+            # In the place of torch's validation of every part of every distribution
+            if np.isnan(log_probs.cpu().numpy()).any():
+                raise ValueError("The log-probability of an action is not a number")
+        return actions.cpu().numpy(), values, log_probs
 
     def _rollout_complete(self, n_steps: int, n_rollout_steps: int) -> bool:
         return n_steps >= n_rollout_steps if self.n_trajectories is None else self._sampler.complete
@@ -368,17 +398,29 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     @contextmanager
     def _name_what_is_not_finite(self) -> Iterator[None]:
         """
-        Around every call of the policy: torch validates the distributions, but its ValueError shows their parameters alone.
+        Around every call of the policy that gives a distribution. What follows a NaN is a ValueError or, from sampling, a
+        RuntimeError, neither of which says where it comes from.
         """
         try:
             yield
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             found = self._not_finite()
             if not found:
                 raise
             shown = "; ".join(found[:_NOT_FINITE_SHOWN])
             more = f"; and {len(found) - _NOT_FINITE_SHOWN} more" if len(found) > _NOT_FINITE_SHOWN else ""
             raise ValueError(f"The policy has no distribution, because not all it got is finite: {shown}{more}") from error
+
+    def _check_finite(self, log: MinibatchLog) -> None:
+        """
+        At the end of an update, in the place of a check in each minibatch: a NaN in one of them is in all that follow.
+
+        :param log: has the ``loss`` of every minibatch
+        :raises ValueError: if they are not finite because the sample or the parameters are not
+        """
+        if not np.isfinite(log.values("loss")).all():
+            with self._name_what_is_not_finite():
+                raise ValueError("The loss is not finite")
 
     def _not_finite(self) -> list[str]:
         found = not_finite("observation", self._last_obs, rows="env")
@@ -417,7 +459,16 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         )
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_sampler"]
+        return [*super()._excluded_save_params(), "_sampler", "_compiler", "_compiled_forward"]
+
+
+def _forward(policy: Any, obs: Any) -> dict[str, th.Tensor]:
+    """The policy's forward pass, to be compiled."""
+    actions, values, log_probs = policy.forward(obs)
+    # SB3's policies keep their last distribution, and with it the graph's own tensors
+    policy.action_dist.distribution = None
+    figures = dict(actions=actions, log_probs=log_probs)
+    return figures if values is None else figures | dict(values=values)
 
 
 def _truncated_at(info: dict[str, Any]) -> Any | None:

@@ -1,15 +1,14 @@
 """What REINFORCE and BaselinePG have in common: one gradient step on −J(θ) a rollout."""
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymEnv, RolloutBufferSamples, Schedule
 
 from crashalgos.common.buffers import TrajectoryBuffer
 from crashalgos.common.checks import check_count
-from crashalgos.common.gradient_step import gradient_step
+from crashalgos.common.gradient_step import GradientStep
 from crashalgos.common.losses import policy_gradient_objective
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
@@ -88,33 +87,51 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         :param weights: weight_t of every step of the sample, shape (M,)
         """
         self.rollout_buffer.advantages = weights
+        coefficients = dict(n_trajectories=self.rollout_buffer.n_trajectories, ent_coef=self._scheduled(self.ent_coef))
         log = MinibatchLog()
-        grad_norm = gradient_step(self._losses(log), self._actor_parameters(), self.policy.optimizer, self.max_grad_norm)
+        with GradientStep(
+            self._policy_loss,
+            coefficients,
+            self.policy,
+            self._actor_parameters(),
+            self.policy.optimizer,
+            log,
+            self._compiler,
+            max_grad_norm=self.max_grad_norm,
+            one_part=self.batch_size is None,
+        ) as step:
+            step(self.rollout_buffer.chunks(self.batch_size))
         self._n_updates += 1
 
+        self._check_finite(log)
         self.logger.record("train/policy_gradient_loss", float(log.values("policy_loss").sum()))
         self.logger.record("train/entropy_loss", -float(log.values("entropy_sum").sum()) / len(weights))
         self.logger.record("train/loss", float(log.values("loss").sum()))
-        self.logger.record("train/grad_norm", grad_norm.item())
+        self.logger.record("train/grad_norm", float(log.values("grad_norm")[-1]))
         self.logger.record("train/weight_mean", float(weights.mean()))
         self.logger.record("train/weight_std", float(weights.std()))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self._log_std()
 
-    def _losses(self, log: MinibatchLog) -> Iterator[th.Tensor]:
-        ent_coef = self._scheduled(self.ent_coef)
-        n_trajectories = self.rollout_buffer.n_trajectories
-        for chunk in self.rollout_buffer.chunks(self.batch_size):
-            # Not `evaluate_actions`: it would run the critic, too, for values that this step does not need
-            with self._name_what_is_not_finite():
-                distribution = self.policy.get_distribution(chunk.observations)
-            log_probs, entropy = distribution.log_prob(self._actions_for_policy(chunk.actions)), distribution.entropy()
-            objective = policy_gradient_objective(log_probs, chunk.advantages, n_trajectories)
-            assert entropy is not None  # only squashed gSDE has none in closed form
-            entropy_sum = entropy.sum()
-            loss = -objective - ent_coef * entropy_sum / n_trajectories
-            log.add(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
-            yield loss
+    def _policy_loss(
+        self, chunk: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """
+        A chunk's part of −J(θ) less the entropy bonus.
+
+        :param chunk: steps of the sample, ``advantages`` their weights
+        :param n_trajectories: N
+        :param ent_coef: coefficient of the entropy
+        :return: the loss, a scalar, and the figures of the chunk
+        """
+        # Not `evaluate_actions`: it would run the critic, too, for values that this step does not need
+        distribution = self.policy.get_distribution(chunk.observations)
+        log_probs, entropy = distribution.log_prob(self._actions_for_policy(chunk.actions)), distribution.entropy()
+        objective = policy_gradient_objective(log_probs, chunk.advantages, n_trajectories)
+        assert entropy is not None  # only squashed gSDE has none in closed form
+        entropy_sum = entropy.sum()
+        loss = -objective - ent_coef * entropy_sum / n_trajectories
+        return loss, dict(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
 
     def _actor_parameters(self) -> list[th.nn.Parameter]:
         return [parameter for group in self.policy.optimizer.param_groups for parameter in group["params"]]

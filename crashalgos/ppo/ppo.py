@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymE
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 
 from crashalgos.common.checks import check_count, check_number, check_schedule
-from crashalgos.common.gradient_step import gradient_step
+from crashalgos.common.gradient_step import GradientStep
 from crashalgos.common.losses import (
     SIX_CASES,
     clip_value_change,
@@ -68,7 +68,8 @@ class PPO(PolicyGradientAlgorithm):
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param n_trajectories: N, whole trajectories per update instead of ``n_steps``
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
-    :param compile: Accepted for later versions: this one runs eagerly, and says so in a warning
+    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, several times the
+        speed; what cannot be compiled runs eagerly, with a warning
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range
     :raises AssertionError: for what SB3's PPO asserts (``batch_size``, ``n_steps``, ``clip_range_vf``, and the types of
         ``learning_rate`` and ``clip_range``)
@@ -198,28 +199,44 @@ class PPO(PolicyGradientAlgorithm):
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        clip_range, ent_coef = self._scheduled(self.clip_range), self._scheduled(self.ent_coef)
-        clip_range_vf = None if self.clip_range_vf is None else self._scheduled(self.clip_range_vf)
-        parameters = list(self.policy.parameters())
+        coefficients = self._coefficients()
         log = MinibatchLog()
 
-        within_target_kl = True
-        for epoch in range(self.n_epochs):
-            first_of_epoch = log.count("loss")
-            # 3. Loop over batches B
-            for batch in self.rollout_buffer.get(self.batch_size):
-                # 3.1 value loss, 3.2 J̃(θ)
-                loss = self._loss(batch, clip_range, clip_range_vf, ent_coef, log)
-                if self._exceeds_target_kl(log, epoch):
-                    within_target_kl = False
+        with self._gradient_steps(coefficients, log) as step:
+            for epoch in range(self.n_epochs):
+                first_of_epoch = log.count("loss")
+                # 3. Loop over batches B: 3.1 value loss, 3.2 J̃(θ), 3.3 ask PyTorch to minimise, both in one step
+                within_target_kl = all(step([batch]) for batch in self.rollout_buffer.get(self.batch_size))
+                self._n_updates += 1
+                self._log_cases(log, coefficients["clip_range"])
+                if not within_target_kl:
+                    self._say_where_it_stops(epoch, log)
                     break
-                # 3.3 Ask PyTorch to minimise, both in one step
-                log.add(grad_norm=gradient_step([loss], parameters, self.policy.optimizer, self.max_grad_norm))
-            self._n_updates += 1
-            if not within_target_kl:
-                break
 
-        self._log_update(log, first_of_epoch)
+        self._check_finite(log)
+        self._log_update(log, first_of_epoch, coefficients)
+
+    def _coefficients(self) -> dict[str, Any]:
+        return dict(
+            clip_range=self._scheduled(self.clip_range),
+            clip_range_vf=None if self.clip_range_vf is None else self._scheduled(self.clip_range_vf),
+            ent_coef=self._scheduled(self.ent_coef),
+            vf_coef=self.vf_coef,
+        )
+
+    def _gradient_steps(self, coefficients: dict[str, Any], log: MinibatchLog) -> GradientStep:
+        return GradientStep(
+            self._loss,
+            coefficients,
+            self.policy,
+            list(self.policy.parameters()),
+            self.policy.optimizer,
+            log,
+            self._compiler,
+            max_grad_norm=self.max_grad_norm,
+            usual_size=self.batch_size if self.n_trajectories is None else None,
+            approve=None if self.target_kl is None else self._within_target_kl,
+        )
 
     def _loss(
         self,
@@ -227,8 +244,8 @@ class PPO(PolicyGradientAlgorithm):
         clip_range: float,
         clip_range_vf: float | None,
         ent_coef: float,
-        log: MinibatchLog,
-    ) -> th.Tensor:
+        vf_coef: float,
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
         −J̃(θ) + ``vf_coef`` · MSE(V_ψ) − ``ent_coef`` · H(π_θ), each a mean over the minibatch.
 
@@ -236,13 +253,10 @@ class PPO(PolicyGradientAlgorithm):
         :param clip_range: ε
         :param clip_range_vf: bound on the change of the values, ``None`` for no bound
         :param ent_coef: coefficient of the entropy
-        :param log: takes the figures of the minibatch
-        :return: the loss, a scalar
+        :param vf_coef: coefficient of the value loss
+        :return: the loss, a scalar, and the figures of the minibatch
         """
-        with self._name_what_is_not_finite():
-            values, log_probs, entropy = self.policy.evaluate_actions(
-                batch.observations, self._actions_for_policy(batch.actions)
-            )
+        values, log_probs, entropy = self.policy.evaluate_actions(batch.observations, self._actions_for_policy(batch.actions))
         values = values.flatten()
         advantages = self._advantages(batch.advantages)
 
@@ -258,9 +272,9 @@ class PPO(PolicyGradientAlgorithm):
         # Without an analytical form (squashed gSDE), −ln π is an estimate of the entropy
         entropy_loss = -th.mean(-log_probs if entropy is None else entropy)
 
-        loss = policy_loss + ent_coef * entropy_loss + self.vf_coef * critic_loss
+        loss = policy_loss + ent_coef * entropy_loss + vf_coef * critic_loss
         with th.no_grad():
-            log.add(
+            figures = dict(
                 policy_loss=policy_loss,
                 value_loss=critic_loss,
                 entropy_loss=entropy_loss,
@@ -268,28 +282,41 @@ class PPO(PolicyGradientAlgorithm):
                 kl_k1=kl_k1(log_ratios),
                 kl_k3=kl_k3(ratios, log_ratios),
                 clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
-                six_cases=six_cases(ratios, advantages, clip_range),
+                ratios=ratios,
+                advantages=advantages,
             )
-        return loss
+        return loss, figures
 
     def _advantages(self, advantages: th.Tensor) -> th.Tensor:
         if self.normalize_advantage and len(advantages) > 1:
             return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         return advantages
 
-    def _exceeds_target_kl(self, log: MinibatchLog, epoch: int) -> bool:
-        if self.target_kl is None:
-            return False
-        approx_kl = log.last("kl_k3").cpu().numpy()  # SB3 compares in float32
-        exceeds = bool(approx_kl > 1.5 * self.target_kl)
-        if exceeds and self.verbose >= 1:
-            print(f"Early stopping at step {epoch} due to reaching max kl: {approx_kl:.2f}")
-        return exceeds
+    def _within_target_kl(self, figures: dict[str, th.Tensor]) -> bool:
+        assert self.target_kl is not None
+        approx_kl = figures["kl_k3"].detach().cpu().numpy()  # SB3 compares in float32
+        return not approx_kl > 1.5 * self.target_kl
 
-    def _log_update(self, log: MinibatchLog, first_of_epoch: int) -> None:
+    def _say_where_it_stops(self, epoch: int, log: MinibatchLog) -> None:
+        if self.verbose >= 1:
+            print(f"Early stopping at step {epoch} due to reaching max kl: {log.last('kl_k3'):.2f}")
+
+    def _log_cases(self, log: MinibatchLog, clip_range: float) -> None:
+        """
+        Once an epoch, because in every minibatch it would take a noticeable part of the time.
+
+        :param log: has ρ and A of the epoch's minibatches, and forgets them
+        :param clip_range: ε
+        """
+        ratios, advantages = log.take("ratios"), log.take("advantages")
+        sizes = th.tensor([len(part) for part in ratios])
+        log.add(six_cases=six_cases(th.cat(ratios), th.cat(advantages), clip_range, sizes))
+
+    def _log_update(self, log: MinibatchLog, first_of_epoch: int, coefficients: dict[str, Any]) -> None:
         """
         :param log: the figures of all minibatches
         :param first_of_epoch: index of the last epoch's first minibatch: SB3 logs the KL divergence of that epoch alone
+        :param coefficients: of the update
         """
         buffer = self.rollout_buffer
         self.logger.record("train/entropy_loss", log.mean("entropy_loss"))
@@ -297,18 +324,18 @@ class PPO(PolicyGradientAlgorithm):
         self.logger.record("train/value_loss", log.mean("value_loss"))
         self.logger.record("train/approx_kl", np.mean(log.values("kl_k3")[first_of_epoch:]))
         self.logger.record("train/clip_fraction", log.mean("clip_fraction"))
-        self.logger.record("train/loss", float(log.last("loss")))
+        self.logger.record("train/loss", float(log.values("loss")[-1]))
         self.logger.record("train/explained_variance", explained_variance(buffer.values.flatten(), buffer.returns.flatten()))
         self._log_std()
         self.logger.record("train/kl_k1", log.mean("kl_k1"))
         self.logger.record("train/kl_k3", log.mean("kl_k3"))
         if log.count("grad_norm"):
             self.logger.record("train/grad_norm", log.mean("grad_norm"))
-        counts = log.values("six_cases")
+        counts = np.concatenate([counts.cpu().numpy() for counts in log.take("six_cases")])
         shares = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
         for case, share in zip(SIX_CASES, shares, strict=True):
             self.logger.record(f"train/cases/{case}", share)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        self.logger.record("train/clip_range", self._scheduled(self.clip_range))
+        self.logger.record("train/clip_range", coefficients["clip_range"])
         if self.clip_range_vf is not None:
-            self.logger.record("train/clip_range_vf", self._scheduled(self.clip_range_vf))
+            self.logger.record("train/clip_range_vf", coefficients["clip_range_vf"])

@@ -1,0 +1,269 @@
+"""
+``torch.compile`` for small functions that are called very often: the one place that knows the compiler.
+
+At every call TorchDynamo checks that nothing a graph depends on has changed (its guards). For networks of SB3's size that is
+about as long as the arithmetic. So here the guards are checked at the first call of a *session*, an update or a rollout, and
+once for each size of a minibatch in it; the other calls go straight to the graph, with what varies put in its place.
+"""
+
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch as th
+from torch.distributions import Distribution
+
+#: Graphs of one function that are kept, for models of different shapes: many, because sweeps and tests make many
+_MAX_GRAPHS = 128
+#: A compilation that takes longer than this many seconds is announced
+_PATIENCE = 2.0
+
+#: Named tensors: what every compiled function returns
+Figures = dict[str, th.Tensor]
+
+
+class _Call(NamedTuple):
+    """One run of a graph, as Dynamo made it."""
+
+    graph: Callable[..., Sequence[th.Tensor]]
+    inputs: tuple[Any, ...]
+    outputs: Sequence[th.Tensor]
+
+
+class _Recorder(threading.local):
+    """The last run of a graph in this thread."""
+
+    call: _Call | None = None
+
+    def take(self) -> _Call | None:
+        call, self.call = self.call, None
+        return call
+
+
+_recorder = _Recorder()
+
+
+class Compiler:
+    """
+    Whether a model compiles: if asked to, until it turns out that a part of it cannot be. From then on all of it runs eagerly,
+    which one warning says.
+
+    :param enabled: whether it was asked to
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+
+    def session(
+        self, function: Callable[..., Figures], *constants: Any, name: str, usual_size: int | None = None
+    ) -> "Session":
+        """
+        :param function: ``function(*constants, varying)`` → named tensors; a function of a module, so that models share graphs
+        :param constants: its first arguments, which are changed only in place while the session lasts
+        :param name: what is compiled, for messages
+        :param usual_size: the number of rows for which a graph of its own pays; all others share one. ``None``: so do all
+        :return: the function of ``varying``
+        """
+        return Session(self, function, constants, name, usual_size)
+
+    def give_up(self, reason: str) -> None:
+        """
+        :param reason: for the warning
+        """
+        self.enabled = False
+        warnings.warn(f"compile=True: running eagerly from now on, because {reason}", stacklevel=2)
+
+
+class Session:
+    """
+    The calls of a compiled function in one update or rollout: see :meth:`Compiler.session`.
+
+    :param compiler: whether to compile, still
+    :param function: the function
+    :param constants: its first arguments
+    :param name: what is compiled, for messages
+    :param usual_size: the number of rows that has a graph of its own
+    """
+
+    def __init__(
+        self,
+        compiler: Compiler,
+        function: Callable[..., Figures],
+        constants: tuple[Any, ...],
+        name: str,
+        usual_size: int | None,
+    ) -> None:
+        self._compiler = compiler
+        self._function = function
+        self._constants = constants
+        self._name = name
+        self._usual_size = usual_size
+        self._wired: dict[int, Callable[[Sequence[th.Tensor]], Figures]] = {}
+
+    def __call__(self, varying: Any) -> Figures | None:
+        """
+        :param varying: the last argument: a tensor, or dicts and tuples of tensors, all with the same number of rows
+        :return: what the function returns; ``None`` if this is to be done eagerly
+        """
+        if not self._compiler.enabled:
+            return None
+        tensors = _leaves(varying)
+        size = int(tensors[0].shape[0])
+        if (wired := self._wired.get(size)) is not None:
+            return wired(tensors)
+        if size < 2 and size != self._usual_size:
+            return None  # a graph for any number of rows is one for two and more
+        return self._call_guarded(varying, tensors, size)
+
+    def _call_guarded(self, varying: Any, tensors: Sequence[th.Tensor], size: int) -> Figures | None:
+        _recorder.take()
+        try:
+            with without_validation(), _announced(self._name):
+                if size != self._usual_size:
+                    for tensor in tensors:
+                        th._dynamo.mark_dynamic(tensor, 0)
+                with th._dynamo.config.patch(trace_autograd_ops=True):
+                    outputs = _compiled(self._function)(*self._constants, varying)
+        except Exception as error:
+            if _recorder.take() is not None:
+                raise  # the graph has run, and has changed what it changes
+            self._compiler.give_up(f"{self._name} could not be compiled ({type(error).__name__}: {_first_line(error)})")
+            return None
+        if (call := _recorder.take()) is not None and (wired := _wire(call, tensors, outputs)) is not None:
+            self._wired[size] = wired
+        return _copied(outputs)
+
+
+def _wire(call: _Call, tensors: Sequence[th.Tensor], outputs: Figures) -> Callable[[Sequence[th.Tensor]], Figures] | None:
+    """
+    :param call: a run of the graph
+    :param tensors: the tensors in it that vary
+    :param outputs: what became of the graph's outputs
+    :return: the graph as a function of these tensors alone; ``None`` if Dynamo did more than to call it
+    """
+    graph, inputs, raw_outputs = call
+    places = [(place, i) for place, x in enumerate(inputs) for i, tensor in enumerate(tensors) if x is tensor]
+    names = {id(output): index for index, output in enumerate(raw_outputs)}
+    # An output that is no figure goes where only Dynamo knows: into an attribute of a module, say
+    if len(raw_outputs) != len(outputs) or any(id(output) not in names for output in outputs.values()):
+        return None
+    order = [(name, names[id(output)]) for name, output in outputs.items()]
+    arguments = list(inputs)
+    for place, _ in places:
+        arguments[place] = None
+
+    def run(tensors: Sequence[th.Tensor]) -> Figures:
+        for place, i in places:
+            arguments[place] = tensors[i]
+        results = graph(*arguments)
+        return _copied({name: results[index] for name, index in order})
+
+    return run
+
+
+@cache
+def _compiled(function: Callable[..., Figures]) -> Callable[..., Figures]:
+    return th.compile(  # type: ignore[call-overload]
+        function, backend=_inductor, fullgraph=True, dynamic=False, recompile_limit=_MAX_GRAPHS
+    )
+
+
+def _inductor(graph_module: th.fx.GraphModule, example_inputs: list[Any]) -> Callable[..., Sequence[th.Tensor]]:
+    """
+    A backend of ``torch.compile``: Inductor, and a note of what each run of the graph got and gave.
+
+    :param graph_module: the traced function
+    :param example_inputs: its inputs
+    :return: the compiled function
+    """
+    import torch._inductor
+
+    for node in graph_module.graph.nodes:
+        if node.target is th.multinomial:
+            node.target = _draw_one
+    on_cuda = any(isinstance(x, th.Tensor) and x.is_cuda for x in example_inputs)
+    options = {"triton.cudagraphs": True} if on_cuda else {"cpp_wrapper": True}
+    graph = torch._inductor.compile(graph_module, example_inputs, options=options)
+
+    def run(*inputs: Any) -> Sequence[th.Tensor]:
+        outputs = graph(*inputs)
+        _recorder.call = _Call(graph, inputs, outputs)
+        return outputs
+
+    return run
+
+
+def _draw_one(probabilities: th.Tensor, n_samples: int, replacement: bool = False) -> th.Tensor:
+    """
+    ``th.multinomial`` for one draw, as ATen makes it: the first to arrive of exponential clocks. Inductor would leave
+    ``multinomial`` to a slow fallback.
+
+    :param probabilities: p of each outcome, shape (B, n)
+    :param n_samples: must be 1, as SB3's distributions have it
+    :param replacement: without meaning for one draw
+    :return: indices, shape (B, 1)
+    """
+    assert n_samples == 1
+    return (probabilities / th.empty_like(probabilities).exponential_()).argmax(-1, keepdim=True)
+
+
+def _copied(outputs: Figures) -> Figures:
+    """What a CUDA graph gives lies in its own memory, where its next run writes."""
+    if next(iter(outputs.values())).is_cuda:
+        return {name: output.clone() for name, output in outputs.items()}
+    return outputs
+
+
+def mark_as_unmoved(tensors: Iterable[th.Tensor]) -> None:
+    """
+    :param tensors: stay where they are in memory, so that a CUDA graph can change them in place
+    """
+    for tensor in tensors:
+        if tensor.is_cuda:
+            th._dynamo.mark_static_address(tensor)
+
+
+@contextmanager
+def without_validation() -> Iterator[None]:
+    """
+    Distributions do not validate what they get, in the whole process; as before afterwards. ``torch.compile`` switches
+    validation off, too, but for good.
+    """
+    validated = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(validated)
+
+
+@contextmanager
+def _announced(name: str) -> Iterator[None]:
+    """Nobody should take a compilation for a hang."""
+
+    def announce() -> None:
+        print(f"crashalgos: compiling {name}; from the cache on disk it will be quicker next time", file=sys.stderr)
+
+    timer = threading.Timer(_PATIENCE, announce)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _leaves(varying: Any) -> tuple[th.Tensor, ...]:
+    if isinstance(varying, th.Tensor):
+        return (varying,)
+    if isinstance(varying, dict):
+        varying = varying.values()
+    return tuple(tensor for part in varying for tensor in _leaves(part))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
