@@ -6,7 +6,7 @@ of envs that idle. The trajectory buffers apply the mask at the door: they store
 ``mask``, shape (n_steps, n_envs), says which cells of the grid they are.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,11 @@ NO_TRAJECTORY = -1
 _FIRST_CAPACITY = 64
 # While an array grows, the old and the new one live together: 1 + 1.5 times the steps stored, where doubling would be 1 + 2
 _GROWTH = 1.5
+# A part of a tensor that starts at a multiple of 64 rows starts at one of 64 bytes, as every new tensor does: the last bit of
+# a product can depend on it
+_ALIGNED_ROWS = 64
+#: As much is copied at a time, so that the copies need no memory to speak of
+_BLOCK_BYTES = 4 * 2**20
 _STEP_FIELDS = ("actions", "rewards", "values", "log_probs")
 
 
@@ -32,6 +37,22 @@ class TensorSamples(RolloutBuffer):
     _arrays: tuple[np.ndarray, ...] = ()
     _tensors: tuple[th.Tensor, ...] = ()
 
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+        """
+        As SB3's, with the same random draw; several minibatches are gathered at a time.
+
+        :param batch_size: size of a minibatch; ``None``: all steps at once
+        :return: SB3's samples
+        """
+        if batch_size is None or batch_size % _ALIGNED_ROWS > 0:
+            yield from super().get(batch_size)
+            return
+        n_rows = self.buffer_size * self.n_envs
+        n_bytes = sum(array.nbytes for array in self._fields())
+        n_minibatches = max(1, _BLOCK_BYTES * n_rows // (n_bytes * batch_size))
+        for block in super().get(n_minibatches * batch_size):
+            yield from _split(block, batch_size)
+
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         indices = th.as_tensor(batch_inds, device=self.device)
         samples = [tensor.index_select(0, indices) for tensor in self._rows()]
@@ -40,10 +61,13 @@ class TensorSamples(RolloutBuffer):
             return DictRolloutBufferSamples(observations, *samples[len(observations) :])
         return RolloutBufferSamples(*samples)
 
+    def _fields(self) -> tuple[np.ndarray, ...]:
+        observations = tuple(self.observations.values()) if isinstance(self.observations, dict) else (self.observations,)
+        return (*observations, self.actions, self.values, self.log_probs, self.advantages, self.returns)
+
     def _rows(self) -> tuple[th.Tensor, ...]:
         """The observations, one tensor a key, actions, values, log-probabilities, advantages and returns, M rows of each."""
-        observations = tuple(self.observations.values()) if isinstance(self.observations, dict) else (self.observations,)
-        arrays = (*observations, self.actions, self.values, self.log_probs, self.advantages, self.returns)
+        arrays = self._fields()
         if len(arrays) != len(self._arrays) or any(a is not b for a, b in zip(arrays, self._arrays, strict=True)):
             *kept, actions, values, log_probs, advantages, returns = arrays
             # Actions are float32, as in SB3
@@ -158,6 +182,8 @@ class TrajectoryBuffer(TensorSamples):
         self._n_rows = 0
         self._numbers = np.zeros(_FIRST_CAPACITY, dtype=np.int32)
         self._first_cells: dict[int, tuple[int, int]] = {}  # step and env in which each trajectory starts
+        self._stamp = b""
+        self._collecting: slice | np.ndarray = slice(None)
         self.observations = self._allocate_observations(_FIRST_CAPACITY)
         self.actions = np.zeros((_FIRST_CAPACITY, self.action_dim), dtype=self.action_space.dtype)
         self.rewards, self.values, self.log_probs = (np.zeros(_FIRST_CAPACITY, dtype=np.float32) for _ in range(3))
@@ -187,20 +213,33 @@ class TrajectoryBuffer(TensorSamples):
         :param log_prob: ln π(a_t|s_t), shape (n_envs,)
         :param numbers: the number of the trajectory that each env collects, ``NO_TRAJECTORY`` for none, shape (n_envs,)
         """
-        mask = numbers != NO_TRAJECTORY
-        start, end = self._n_rows, self._n_rows + int(mask.sum())
-        self._grow(end)
-        self._store_observations(obs, mask, slice(start, end))
-        self.actions[start:end] = action.reshape(self.n_envs, self.action_dim)[mask]
-        self.rewards[start:end] = reward[mask]
+        if (stamp := numbers.tobytes()) != self._stamp:
+            self._stamp = stamp
+            self._collect(numbers)
+        kept = self._collecting
+        rows = slice(self._n_rows, self._n_rows + self._n_collecting)
+        self._grow(rows.stop)
+        self._store_observations(obs, kept, rows)
+        self.actions[rows] = action.reshape(self.n_envs, self.action_dim)[kept]
+        self.rewards[rows] = reward[kept]
         if value is not None:
-            self.values[start:end] = value.detach().cpu().numpy().reshape(self.n_envs)[mask]
-        self.log_probs[start:end] = log_prob.detach().cpu().numpy().reshape(self.n_envs)[mask]
-        self._numbers[start:end] = numbers[mask]
-        for env in np.flatnonzero(mask):
-            self._first_cells.setdefault(int(numbers[env]), (self.pos, int(env)))
-        self._n_rows = end
+            self.values[rows] = value.detach().cpu().numpy().reshape(self.n_envs)[kept]
+        self.log_probs[rows] = log_prob.detach().cpu().numpy().reshape(self.n_envs)[kept]
+        self._numbers[rows] = numbers[kept]
+        self._n_rows = rows.stop
         self.pos += 1
+
+    def _collect(self, numbers: np.ndarray) -> None:
+        """
+        Take note of who collects; that changes seldom.
+
+        :param numbers: as in :meth:`add`
+        """
+        envs = np.flatnonzero(numbers != NO_TRAJECTORY)
+        self._n_collecting = len(envs)
+        self._collecting = slice(None) if len(envs) == self.n_envs else envs
+        for env in envs:
+            self._first_cells.setdefault(int(numbers[env]), (self.pos, int(env)))
 
     def end_trajectory(self, number: int, final_observation: Any | None) -> None:
         """
@@ -311,8 +350,8 @@ class TrajectoryBuffer(TensorSamples):
     def _allocate_observations(self, capacity: int) -> Any:
         return np.zeros((capacity, *self.obs_shape), dtype=self.observation_space.dtype)
 
-    def _store_observations(self, obs: Any, mask: np.ndarray, rows: slice) -> None:
-        self.observations[rows] = obs.reshape(self.n_envs, *self.obs_shape)[mask]
+    def _store_observations(self, obs: Any, envs: slice | np.ndarray, rows: slice) -> None:
+        self.observations[rows] = obs.reshape(self.n_envs, *self.obs_shape)[envs]
 
     @staticmethod
     def _map_observations(observations: Any, function: Any) -> Any:
@@ -337,13 +376,29 @@ class DictTrajectoryBuffer(TrajectoryBuffer, DictRolloutBuffer):  # type: ignore
             key: np.zeros((capacity, *shape), dtype=self.observation_space[key].dtype) for key, shape in self.obs_shape.items()
         }
 
-    def _store_observations(self, obs: Any, mask: np.ndarray, rows: slice) -> None:
+    def _store_observations(self, obs: Any, envs: slice | np.ndarray, rows: slice) -> None:
         for key, stored in self.observations.items():
-            stored[rows] = obs[key].reshape(self.n_envs, *self.obs_shape[key])[mask]
+            stored[rows] = obs[key].reshape(self.n_envs, *self.obs_shape[key])[envs]
 
     @staticmethod
     def _map_observations(observations: Any, function: Any) -> Any:
         return {key: function(array) for key, array in observations.items()}
+
+
+def _split(samples: Any, batch_size: int) -> Iterator[Any]:
+    """
+    :param samples: SB3's samples
+    :param batch_size: how many rows each part has, but for the last one
+    :return: the parts, which share its memory
+    """
+    observations, *rest = samples
+    if isinstance(observations, dict):
+        split = [tensor.split(batch_size) for tensor in observations.values()]
+        parts: Iterable[Any] = (dict(zip(observations, part, strict=True)) for part in zip(*split, strict=True))
+    else:
+        parts = observations.split(batch_size)
+    for part in zip(parts, *(tensor.split(batch_size) for tensor in rest), strict=True):
+        yield type(samples)(*part)
 
 
 def _extended(array: np.ndarray, n_rows: int) -> np.ndarray:

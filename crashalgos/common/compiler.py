@@ -6,6 +6,7 @@ about as long as the arithmetic. So here the guards are checked at the first cal
 once for each size of a minibatch in it; the other calls go straight to the graph, with what varies put in its place.
 """
 
+import copy
 import sys
 import threading
 import warnings
@@ -14,11 +15,18 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common import preprocessing
+from stable_baselines3.common.distributions import MultiCategoricalDistribution
+from stable_baselines3.common.policies import BasePolicy
 from torch.distributions import Distribution
 
 #: Graphs of one function that are kept, for models of different shapes: many, because sweeps and tests make many
 _MAX_GRAPHS = 128
+# Python's part of a run is as long as the arithmetic's, and so is a second thread's start in a small kernel: ATen's grain size
+_CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.min_chunk_size": 32768}
 #: A compilation that takes longer than this many seconds is announced
 _PATIENCE = 2.0
 
@@ -59,16 +67,23 @@ class Compiler:
         self.enabled = enabled
 
     def session(
-        self, function: Callable[..., Figures], *constants: Any, name: str, usual_size: int | None = None
+        self,
+        function: Callable[..., Figures],
+        policy: BasePolicy,
+        *constants: Any,
+        name: str,
+        usual_size: int | None = None,
     ) -> "Session":
         """
-        :param function: ``function(*constants, varying)`` → named tensors; a function of a module, so that models share graphs
-        :param constants: its first arguments, which are changed only in place while the session lasts
+        :param function: ``function(policy, *constants, varying)`` → named tensors; it stands in a module, so that models whose
+            policies are alike share its graphs
+        :param policy: its first argument
+        :param constants: its next arguments; they and the policy are changed only in place while the session lasts
         :param name: what is compiled, for messages
         :param usual_size: the number of rows for which a graph of its own pays; all others share one. ``None``: so do all
         :return: the function of ``varying``
         """
-        return Session(self, function, constants, name, usual_size)
+        return Session(self, function, policy, constants, name, usual_size)
 
     def give_up(self, reason: str) -> None:
         """
@@ -84,7 +99,8 @@ class Session:
 
     :param compiler: whether to compile, still
     :param function: the function
-    :param constants: its first arguments
+    :param policy: its first argument
+    :param constants: its next arguments
     :param name: what is compiled, for messages
     :param usual_size: the number of rows that has a graph of its own
     """
@@ -93,12 +109,14 @@ class Session:
         self,
         compiler: Compiler,
         function: Callable[..., Figures],
+        policy: BasePolicy,
         constants: tuple[Any, ...],
         name: str,
         usual_size: int | None,
     ) -> None:
         self._compiler = compiler
         self._function = function
+        self._policy = policy
         self._constants = constants
         self._name = name
         self._usual_size = usual_size
@@ -126,8 +144,8 @@ class Session:
                 if size != self._usual_size:
                     for tensor in tensors:
                         th._dynamo.mark_dynamic(tensor, 0)
-                with th._dynamo.config.patch(trace_autograd_ops=True):
-                    outputs = _compiled(self._function)(*self._constants, varying)
+                with th._dynamo.config.patch(trace_autograd_ops=True), _readable(self._policy):
+                    outputs = _compiled(self._function)(self._policy, *self._constants, varying)
         except Exception as error:
             if _recorder.take() is not None:
                 raise  # the graph has run, and has changed what it changes
@@ -167,9 +185,49 @@ def _wire(call: _Call, tensors: Sequence[th.Tensor], outputs: Figures) -> Callab
 
 @cache
 def _compiled(function: Callable[..., Figures]) -> Callable[..., Figures]:
+    # It reads the bounds of a space, arrays whose values Dynamo does not know. A graph holds for one space, see `_readable`
+    th.compiler.assume_constant_result(preprocessing.is_image_space)
     return th.compile(  # type: ignore[call-overload]
         function, backend=_inductor, fullgraph=True, dynamic=False, recompile_limit=_MAX_GRAPHS
     )
+
+
+@contextmanager
+def _readable(policy: BasePolicy) -> Iterator[None]:
+    """
+    Dynamo takes numpy's integers for tensors, whose values it does not know, and tells one space from another by its identity.
+    So it is shown sizes that are Python's integers, and one space for all that are equal.
+
+    :param policy: as before afterwards
+    """
+    shown: list[tuple[Any, str, Any]] = [(policy, "observation_space", _readable_space(policy.observation_space))]
+    distribution = policy.action_dist
+    if isinstance(distribution, MultiCategoricalDistribution):
+        shown.append((distribution, "action_dims", [int(n) for n in distribution.action_dims]))
+    kept = [getattr(owner, name) for owner, name, _ in shown]
+    try:
+        for owner, name, value in shown:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for (owner, name, _), value in zip(shown, kept, strict=True):
+            setattr(owner, name, value)
+
+
+def _readable_space(space: spaces.Space) -> spaces.Space:
+    for known in _readable_spaces:
+        if known == space:
+            return known
+    readable = copy.deepcopy(space)
+    for leaf in readable.values() if isinstance(readable, spaces.Dict) else (readable,):
+        for name in ("n", "nvec"):
+            if isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete) and hasattr(leaf, name):
+                setattr(leaf, name, np.asarray(getattr(leaf, name)).tolist())
+    _readable_spaces.append(readable)
+    return readable
+
+
+_readable_spaces: list[spaces.Space] = []
 
 
 def _inductor(graph_module: th.fx.GraphModule, example_inputs: list[Any]) -> Callable[..., Sequence[th.Tensor]]:
@@ -186,7 +244,7 @@ def _inductor(graph_module: th.fx.GraphModule, example_inputs: list[Any]) -> Cal
         if node.target is th.multinomial:
             node.target = _draw_one
     on_cuda = any(isinstance(x, th.Tensor) and x.is_cuda for x in example_inputs)
-    options = {"triton.cudagraphs": True} if on_cuda else {"cpp_wrapper": True}
+    options = {"triton.cudagraphs": True} if on_cuda else _CPU_OPTIONS
     graph = torch._inductor.compile(graph_module, example_inputs, options=options)
 
     def run(*inputs: Any) -> Sequence[th.Tensor]:

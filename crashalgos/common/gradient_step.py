@@ -5,8 +5,8 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch as th
+from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
-from torch.optim.adam import adam
 
 from crashalgos.common.compiler import Compiler, Figures, Session, mark_as_unmoved, without_validation
 from crashalgos.common.minibatch_log import MinibatchLog
@@ -40,7 +40,7 @@ class GradientStep(ExitStack):
         self,
         loss: Loss,
         coefficients: Mapping[str, float | None],
-        policy: nn.Module,
+        policy: ActorCriticPolicy,
         parameters: list[nn.Parameter],
         optimizer: th.optim.Optimizer,
         log: MinibatchLog,
@@ -110,7 +110,7 @@ class GradientStep(ExitStack):
         if figures is None:
             loss, figures = self._loss(part, **self._coefficients)
             loss.backward()
-            return figures
+            return {name: figure.detach() for name, figure in figures.items()}
         for index, parameter in enumerate(self._learning):
             gradient = figures.pop(f"gradient {index}")
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
@@ -119,8 +119,8 @@ class GradientStep(ExitStack):
     def _session(self, function: Callable[..., Figures], *constants: Any) -> Session:
         coefficients = _as_tensors(self._coefficients, self._parameters[0].device) if self._compiler.enabled else {}
         name = f"the update of {type(self._loss.__self__).__name__}"  # type: ignore[attr-defined]
-        constants = (self._loss, coefficients, self._policy, *constants)
-        return self._compiler.session(function, *constants, name=name, usual_size=self._usual_size)
+        constants = (self._loss, coefficients, *constants)
+        return self._compiler.session(function, self._policy, *constants, name=name, usual_size=self._usual_size)
 
     def _clip_gradients(self) -> th.Tensor:
         if self._max_grad_norm is None:
@@ -129,12 +129,16 @@ class GradientStep(ExitStack):
 
 
 class _AdamGroup(NamedTuple):
-    """A group of parameters: what ``torch.optim.adam.adam`` takes for it."""
+    """A group of parameters of an optimizer that is Adam or AdamW, and its state."""
 
-    #: Parameters, first moments, second moments, their maxima (with ``amsgrad``), numbers of steps
-    tensors: list[list[th.Tensor]]
+    parameters: list[nn.Parameter]
+    states: list[dict[str, th.Tensor]]
     lr: th.Tensor
-    options: dict[str, Any]
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    decoupled: bool
+    maximize: bool
 
     @classmethod
     def of(cls, group: dict[str, Any], optimizer: th.optim.Optimizer) -> "_AdamGroup":
@@ -143,59 +147,81 @@ class _AdamGroup(NamedTuple):
         for parameter, state in zip(parameters, states, strict=True):
             # PyTorch keeps it on the CPU, where a CUDA graph cannot count
             state["step"] = state["step"].to(parameter.device)
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
-        tensors = [parameters, *([state[name] for state in states if name in state] for name in names)]
-        mark_as_unmoved(tensor for each in tensors for tensor in each)
-        beta1, beta2 = group["betas"]
-        options = {name: group[name] for name in ("amsgrad", "eps", "maximize", "weight_decay", "decoupled_weight_decay")}
+            mark_as_unmoved([parameter, *state.values()])
         lr = th.tensor(group["lr"], dtype=th.float64, device=parameters[0].device)
-        return cls(tensors, lr, options | dict(beta1=beta1, beta2=beta2))
+        kept = (group[name] for name in ("betas", "eps", "weight_decay", "decoupled_weight_decay", "maximize"))
+        return cls(parameters, states, lr, *kept)
+
+
+def _adam(parameter: nn.Parameter, gradient: th.Tensor, state: dict[str, th.Tensor], group: _AdamGroup) -> None:
+    """
+    Adam (https://arxiv.org/abs/1412.6980, algorithm 1) and its variants as PyTorch has them, in place. PyTorch's own form for
+    graphs, ``capturable=True``, divides by the learning rate, which may be 0.
+    """
+    beta1, beta2 = group.betas
+    if group.maximize:
+        gradient = -gradient
+    if group.decoupled:
+        parameter.mul_(1 - group.lr * group.weight_decay)
+    elif group.weight_decay != 0:
+        gradient = gradient + group.weight_decay * parameter
+    t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
+    t += 1
+    m.lerp_(gradient, 1 - beta1)
+    v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+    if (v_max := state.get("max_exp_avg_sq")) is not None:
+        th.maximum(v_max, v, out=v_max)
+        v = v_max
+    steps = t.double()
+    m_hat = m / (1 - beta1**steps)
+    v_hat_root = v.sqrt() / (1 - beta2**steps).sqrt()
+    parameter.sub_(group.lr * m_hat / (v_hat_root + group.eps))
 
 
 def _whole_step(
+    policy: ActorCriticPolicy,
     loss: Loss,
     coefficients: dict[str, th.Tensor | None],
-    policy: nn.Module,
     parameters: list[nn.Parameter],
     groups: list[_AdamGroup],
     max_grad_norm: th.Tensor | None,
     part: Any,
 ) -> Figures:
-    figures, gradients = _loss_and_gradients(loss, coefficients, policy, parameters, part)
+    figures, gradients = _loss_and_gradients(policy, loss, coefficients, parameters, part)
     norm = th.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
     if max_grad_norm is not None:
         scale = th.clamp(max_grad_norm / (norm + 1e-6), max=1.0)  # as `clip_grad_norm_`
         gradients = [gradient * scale for gradient in gradients]
     remaining = iter(gradients)
     with th.no_grad():
-        for (owned, first, second, maximum, steps), lr, options in groups:
-            of_group = [next(remaining) for _ in owned]
-            adam(owned, of_group, first, second, maximum, steps, foreach=False, capturable=True, lr=lr, **options)
+        for group in groups:
+            for parameter, state in zip(group.parameters, group.states, strict=True):
+                _adam(parameter, next(remaining), state, group)
     return figures | {"grad_norm": norm}
 
 
 def _gradients(
+    policy: ActorCriticPolicy,
     loss: Loss,
     coefficients: dict[str, th.Tensor | None],
-    policy: nn.Module,
     parameters: list[nn.Parameter],
     part: Any,
 ) -> Figures:
-    figures, gradients = _loss_and_gradients(loss, coefficients, policy, parameters, part)
+    figures, gradients = _loss_and_gradients(policy, loss, coefficients, parameters, part)
     return figures | {f"gradient {index}": gradient for index, gradient in enumerate(gradients)}
 
 
 def _loss_and_gradients(
+    policy: ActorCriticPolicy,
     loss: Loss,
     coefficients: dict[str, th.Tensor | None],
-    policy: nn.Module,
     parameters: list[nn.Parameter],
     part: Any,
 ) -> tuple[Figures, list[th.Tensor]]:
     value, figures = loss(part, **coefficients)
     gradients = th.autograd.grad(value, parameters)
     # SB3's policies keep their last distribution, and with it the graph's own tensors
-    policy.action_dist.distribution = None  # type: ignore[union-attr]
+    policy.action_dist.distribution = None  # type: ignore[assignment]
     return {name: figure.detach() for name, figure in figures.items()}, list(gradients)
 
 

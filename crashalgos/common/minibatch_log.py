@@ -14,10 +14,10 @@ class MinibatchLog:
 
     def add(self, **figures: th.Tensor) -> None:
         """
-        :param figures: tensors of one minibatch; gradients are not kept
+        :param figures: tensors of one minibatch, without gradients
         """
         for name, figure in figures.items():
-            self._figures[name].append(figure.detach())
+            self._figures[name].append(figure)
 
     def count(self, name: str) -> int:
         """

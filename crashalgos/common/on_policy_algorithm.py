@@ -258,16 +258,22 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         :return: a_t, V(s_t) and ln π(a_t|s_t), n_envs of each
         :raises ValueError: if the distribution is not finite
         """
-        with th.no_grad(), self._name_what_is_not_finite():
-            if (found := self._compiled_forward(obs)) is not None:
-                actions, values, log_probs = found["actions"], found.get("values"), found["log_probs"]
-            else:
-                with without_validation():
+        with th.no_grad():
+            try:
+                actions, values, log_probs = self._policy_without_validation(obs)
+                valid = not np.isnan(log_probs.cpu().numpy()).any()
+            except RuntimeError:
+                valid = False  # `torch.multinomial` refuses what is not finite
+            if not valid:
+                with self._name_what_is_not_finite():
                     actions, values, log_probs = self.policy(obs)
-            # In the place of torch's validation of every part of every distribution
-            if np.isnan(log_probs.cpu().numpy()).any():
-                raise ValueError("The log-probability of an action is not a number")
         return actions.cpu().numpy(), values, log_probs
+
+    def _policy_without_validation(self, obs: Any) -> tuple[th.Tensor, th.Tensor | None, th.Tensor]:
+        if (found := self._compiled_forward(obs)) is not None:
+            return found["actions"], found.get("values"), found["log_probs"]
+        with without_validation():
+            return self.policy(obs)
 
     def _rollout_complete(self, n_steps: int, n_rollout_steps: int) -> bool:
         return n_steps >= n_rollout_steps if self.n_trajectories is None else self._sampler.complete
@@ -304,8 +310,9 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         obs, starts = self._last_obs, self._last_episode_starts
         assert obs is not None and starts is not None
         rollout_buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers)
-        collecting = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
-        self._update_info_buffer([step.infos[env] for env in collecting], step.dones[collecting])
+        if step.dones.any():
+            of_sample = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
+            self._update_info_buffer([step.infos[env] for env in of_sample], step.dones[of_sample])
         ended = sampler.step(self._unnormalized(step.rewards), step.dones)
         for env in ended:
             info, number = step.infos[env], sampler.numbers[env]
@@ -398,12 +405,12 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     @contextmanager
     def _name_what_is_not_finite(self) -> Iterator[None]:
         """
-        Around every call of the policy that gives a distribution. What follows a NaN is a ValueError or, from sampling, a
-        RuntimeError, neither of which says where it comes from.
+        Around what raises a ValueError where something is not finite: torch's, when it validates a distribution, shows the
+        distribution's parameters alone.
         """
         try:
             yield
-        except (ValueError, RuntimeError) as error:
+        except ValueError as error:
             found = self._not_finite()
             if not found:
                 raise

@@ -29,6 +29,9 @@ class TrajectorySampler:
         self.lengths = np.zeros(n_trajectories, dtype=np.int64)
         self.n_started = 0
         self.n_ended = 0
+        # Of what each env plays at the moment, whether in the sample or not
+        self._returns = np.zeros(n_envs)
+        self._lengths = np.zeros(n_envs, dtype=np.int64)
         self.start(np.ones(n_envs, dtype=bool))
 
     @property
@@ -39,7 +42,7 @@ class TrajectorySampler:
     @property
     def stuck(self) -> bool:
         """Whether numbers remain while no env collects: every env still plays on after a cut."""
-        return not self.complete and bool((self.numbers == NO_TRAJECTORY).all())
+        return self.n_ended == self.n_started < self.n_trajectories
 
     def start(self, fresh: np.ndarray) -> None:
         """
@@ -47,6 +50,8 @@ class TrajectorySampler:
 
         :param fresh: which envs are at the first observation of an episode, shape (n_envs,)
         """
+        self._returns[fresh] = 0
+        self._lengths[fresh] = 0
         for env in np.flatnonzero(fresh)[: self.n_trajectories - self.n_started]:
             self.numbers[env] = self.n_started
             self.n_started += 1
@@ -60,18 +65,20 @@ class TrajectorySampler:
         :return: in which envs a trajectory of the sample ended with this step, by its end or by a cut, ascending
         :raises RuntimeError: if a trajectory exceeds ``ENDLESS_TRAJECTORY_STEPS`` and nothing says where to cut it
         """
-        collecting = self.numbers != NO_TRAJECTORY
-        numbers = self.numbers[collecting]
-        self.returns[numbers] += rewards[collecting]
-        self.lengths[numbers] += 1
-        steps = np.where(collecting, self.lengths[self.numbers], 0)
-        if self.max_trajectory_steps is None:
-            self._check_endless(np.where(dones, 0, steps))
-            ended = collecting & dones
-        else:
-            ended = collecting & (dones | (steps >= self.max_trajectory_steps))
-        self.n_ended += int(ended.sum())
-        return np.flatnonzero(ended)
+        self._returns += rewards
+        self._lengths += 1
+        over = dones
+        if self.max_trajectory_steps is not None:
+            over = dones | (self._lengths >= self.max_trajectory_steps)
+        elif self._lengths.max() >= ENDLESS_TRAJECTORY_STEPS:
+            self._check_endless(dones)
+        if not over.any():
+            return np.flatnonzero(over)
+        ended = np.flatnonzero(over & (self.numbers != NO_TRAJECTORY))
+        numbers = self.numbers[ended]
+        self.returns[numbers], self.lengths[numbers] = self._returns[ended], self._lengths[ended]
+        self.n_ended += len(ended)
+        return ended
 
     def release(self, ended: np.ndarray, dones: np.ndarray) -> None:
         """
@@ -80,10 +87,12 @@ class TrajectorySampler:
         :param ended: envs as returned by :meth:`step`
         :param dones: whether the episode ended with this step, shape (n_envs,)
         """
-        self.numbers[ended] = NO_TRAJECTORY
-        self.start(dones)
+        if len(ended) or dones.any():
+            self.numbers[ended] = NO_TRAJECTORY
+            self.start(dones)
 
-    def _check_endless(self, steps: np.ndarray) -> None:
+    def _check_endless(self, dones: np.ndarray) -> None:
+        steps = np.where(dones | (self.numbers == NO_TRAJECTORY), 0, self._lengths)
         if steps.max() >= ENDLESS_TRAJECTORY_STEPS:
             raise RuntimeError(
                 f"A trajectory (env {int(steps.argmax())}) has not ended after {ENDLESS_TRAJECTORY_STEPS} steps "

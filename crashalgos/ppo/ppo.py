@@ -294,7 +294,7 @@ class PPO(PolicyGradientAlgorithm):
 
     def _within_target_kl(self, figures: dict[str, th.Tensor]) -> bool:
         assert self.target_kl is not None
-        approx_kl = figures["kl_k3"].detach().cpu().numpy()  # SB3 compares in float32
+        approx_kl = figures["kl_k3"].cpu().numpy()  # SB3 compares in float32
         return not approx_kl > 1.5 * self.target_kl
 
     def _say_where_it_stops(self, epoch: int, log: MinibatchLog) -> None:
