@@ -20,7 +20,7 @@ compare: $(READY)  ## REINFORCE, BaselinePG, PPO and SB3's PPO on CartPole-v1, 3
 labs: $(READY)  ## the course's labs again: 20 trajectories an update, 100 updates
 	@$(BIN)/python scripts/labs.py $(ARGS)
 
-bench: $(READY)  ## environment steps per second, beside SB3's PPO
+bench: $(READY)  ## speed and memory beside SB3's PPO, SBX's PPO and a plain loop
 	@$(BIN)/python scripts/benchmark.py $(ARGS)
 
 test: $(READY)  ## the test suite

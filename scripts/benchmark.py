@@ -1,81 +1,189 @@
-"""Environment steps per second beside SB3's PPO, on CartPole-v1: ``python scripts/benchmark.py``."""
+"""How fast, beside SB3's PPO, SBX's PPO and a plain loop: ``python scripts/benchmark.py``."""
 
+import dataclasses
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import tyro
+if TYPE_CHECKING:
+    from crashalgos.experiments.benchmark.tables import Report
+    from crashalgos.experiments.benchmark.workloads import Workload
 
-from crashalgos.experiments.registry import find_algorithm
-from crashalgos.experiments.run import RunConfig, close, make_model
-from crashalgos.experiments.settings import load_settings
-
-REFERENCE = "sb3-ppo"
+# Each contender's process imports this file: what else it needs is imported in its functions, not to count as theirs.
 
 
 @dataclass
 class BenchmarkOptions:
-    """Environment steps per second of whole trainings on CartPole-v1, tuned settings, beside SB3's PPO."""
+    """Steps per second, time to the first update and memory, at the same settings, the contenders taking turns."""
 
-    algos: tuple[str, ...] = ("ppo", "reinforce")
-    """Which algorithms."""
-    n_timesteps: int = 10_000
-    """Environment steps of one training."""
+    workloads: tuple[str, ...] = ()
+    """Which: cartpole-8, cartpole-1, pendulum-8, halfcheetah-4, cnn, reinforce-8, reinforce-20, import. By default all."""
+    contenders: tuple[str, ...] = ()
+    """Beside the reference: eager, compiled, sbx, floor. By default all; SBX where it is installed."""
     repeats: int = 5
-    """How often each is timed. The algorithms take turns, so that a busy spell of the machine meets all of them."""
+    """How many timed trainings each contender has, after one that warms up."""
+    steps: int | None = None
+    """How many environment steps a training has at least: it ends with a rollout. By default some seconds' worth."""
+    growth: bool = False
+    """Measure besides how speed changes with the number of envs, the width of the network, and the number of trajectories."""
+    growth_repeats: int = 2
+    """As repeats, for these."""
+    threads: int | None = None
+    """PyTorch's threads in each process. By default PyTorch's choice; JAX has its own."""
+    device: str = "cpu"
+    """PyTorch's device."""
+    out: Path = Path("results") / "benchmark"
+    """The folder of benchmark.json, benchmark.md and workers.log. They replace those of the last time."""
+
+
+@dataclass
+class Planned:
+    """
+    A contest to be held.
+
+    :param name: the workload's name, or what grows
+    :param value: to which value it grows; ``None`` where nothing does
+    :param workload: at what
+    :param contenders: who takes part
+    :param repeats: how many timed trainings each has
+    """
+
+    name: str
+    value: int | None
+    workload: "Workload"
+    contenders: tuple[str, ...]
+    repeats: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: the command line; by default the process's own
-    :return: the exit status
+    :return: the exit status: 1 if a contender failed, 2 for a mistake on the command line
     """
-    import torch as th
-    from rich.console import Console
+    import tyro
 
-    from crashalgos.experiments.report import terminal_table
+    from crashalgos.experiments.benchmark.tables import JSON_FILE, MARKDOWN_FILE, NOTE, Report
+    from crashalgos.experiments.run import claim_folder
 
     options = tyro.cli(BenchmarkOptions, prog="benchmark.py", args=argv)
-    th.set_num_threads(1)
-    algos = [REFERENCE, *options.algos]
+    report = Report(settings=dataclasses.asdict(options) | {"out": str(options.out)})
     try:
-        speeds: dict[str, list[float]] = {algo: [] for algo in algos}
-        for repeat in range(options.repeats + 1):
-            for algo in algos:
-                speed = steps_per_second(algo, options.n_timesteps, seed=repeat)
-                # The first round warms up.
-                if repeat > 0:
-                    speeds[algo].append(speed)
+        plan = make_plan(options, report.notes)
+        claim_folder(options.out)
     except ValueError as error:
         print(f"benchmark.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    report.write(options.out)
+    try:
+        measure(plan, options, report)
+    except KeyboardInterrupt:
+        print(f"interrupted; what was measured so far is in {options.out}", file=sys.stderr)
+        return 130
+    print(NOTE)
+    for line in [*report.remarks(), *report.failures()]:
+        print(f"- {line}")
+    print(f"tables  {options.out / MARKDOWN_FILE}\nJSON    {options.out / JSON_FILE}")
+    return 1 if report.failures() else 0
 
-    rows = []
-    for algo in algos:
-        ratios = np.array(speeds[algo]) / np.array(speeds[REFERENCE])
-        ratio = f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
-        rows.append((find_algorithm(algo).label, "CartPole-v1", f"{np.median(speeds[algo]):.0f}", ratio))
-    columns = ("algorithm", "environment", "steps/s (median)", "times SB3's PPO (median, range)")
-    Console().print(terminal_table(f"{options.repeats} trainings of {options.n_timesteps} steps", columns, rows))
-    return 0
 
-
-def steps_per_second(algo: str, n_timesteps: int, seed: int) -> float:
+def make_plan(options: BenchmarkOptions, notes: list[str]) -> list[Planned]:
     """
-    :param algo: the algorithm's name
-    :param n_timesteps: length of the training
-    :param seed: of the model
-    :return: the training's speed
+    :param options: the command line
+    :param notes: gets what is left out, and why
+    :return: the contests
+    :raises ValueError: for a mistake on the command line
     """
-    model = make_model(RunConfig(algo, "CartPole-v1", load_settings(algo, "CartPole-v1"), folder=Path(), seed=seed))
-    start = time.perf_counter()
-    model.learn(n_timesteps)
-    seconds = time.perf_counter() - start
-    close(model)
-    return model.num_timesteps / seconds
+    from crashalgos.experiments.benchmark import workloads as known
+
+    for name in ("repeats", "growth_repeats", "steps", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    names = options.workloads or (*known.WORKLOADS, known.IMPORT)
+    known.check_names("workload", names, (*known.WORKLOADS, known.IMPORT))
+    wanted = options.contenders or tuple(known.CONTENDERS)
+    known.check_names("contender", wanted, known.CONTENDERS)
+    if "sbx" in wanted and not known.sbx_installed():
+        notes.append("SBX's PPO is left out, because it is not installed: pip install sbx-rl")
+        wanted = tuple(name for name in wanted if name != "sbx")
+
+    plan = []
+    for name in dict.fromkeys(names):
+        if name == known.IMPORT:
+            continue
+        workload = known.with_rollouts(known.WORKLOADS[name], options.steps)
+        try:
+            known.check_available(workload)
+        except ValueError as error:
+            notes.append(f"{name} is left out: {error}")
+            continue
+        contenders = tuple(one for one in workload.contenders if one in wanted or one == workload.reference)
+        plan.append(Planned(name, None, workload, contenders, options.repeats))
+    for what, by_value in known.GROWTH.items() if options.growth else ():
+        for value, workload in by_value.items():
+            contenders = tuple(one for one in workload.contenders if one in known.GROWING)
+            contenders = tuple(one for one in contenders if one in wanted or one == workload.reference)
+            plan.append(Planned(what, value, known.with_rollouts(workload, options.steps), contenders, options.growth_repeats))
+    return plan
+
+
+def measure(plan: Sequence[Planned], options: BenchmarkOptions, report: "Report") -> None:
+    """
+    Hold the contests. After each its table is printed, and the files hold what there is so far.
+
+    :param plan: the contests
+    :param options: the command line
+    :param report: gets what they come to
+    """
+    from rich.console import Console
+    from tqdm import tqdm
+
+    from crashalgos.experiments.benchmark import contest as contests
+    from crashalgos.experiments.benchmark.tables import Contest, Table, contest_table, growth_table, import_table
+    from crashalgos.experiments.benchmark.workloads import CONTENDERS, IMPORT
+    from crashalgos.experiments.report import terminal_table
+
+    imports = ("stable_baselines3", "crashalgos") if IMPORT in (options.workloads or (IMPORT,)) else ()
+    total = sum(contests.n_turns(len(planned.contenders), planned.repeats) for planned in plan)
+    total += len(imports) * (contests.IMPORTS + 1)
+    log = options.out / "workers.log"
+    log.unlink(missing_ok=True)
+    # Where nobody watches it move, a line every ten seconds is enough.
+    pace = 0.1 if sys.stderr.isatty() else 10.0
+
+    with tqdm(total=total, unit="turn", mininterval=pace) as bar:
+
+        @contextmanager
+        def turn(name: str) -> Iterator[None]:
+            bar.set_description(CONTENDERS.get(name, name), refresh=sys.stderr.isatty())
+            yield
+            bar.update()
+
+        def show(table: Table) -> None:
+            report.write(options.out)
+            with bar.external_write_mode():
+                Console().print(terminal_table(table.title, table.columns, table.rows))
+
+        for planned in plan:
+            bar.set_postfix_str(planned.workload.title, refresh=False)
+            results = contests.contest(
+                planned.workload, planned.contenders, planned.repeats, log, options.threads, options.device, turn
+            )
+            contest = Contest(planned.workload, results)
+            if planned.value is None:
+                report.contests[planned.name] = contest
+                show(contest_table(contest))
+            else:
+                by_value = report.growth.setdefault(planned.name, {})
+                by_value[planned.value] = contest
+                show(growth_table(planned.name, by_value))
+        if imports:
+            bar.set_postfix_str("import", refresh=False)
+            report.imports = contests.time_imports(imports, turn)
+            show(import_table(report.imports))
 
 
 if __name__ == "__main__":
