@@ -1,0 +1,139 @@
+"""The parts of the gradient step that have an oracle: PyTorch's own optimizers and norms."""
+
+import numpy as np
+import pytest
+import torch as th
+from scipy.stats import chisquare
+from torch import nn
+
+from crashalgos.common.compiler import Compiler, _draw_one
+from crashalgos.common.gradient_step import GradientStep, _adam, _AdamGroup
+from crashalgos.common.minibatch_log import MinibatchLog
+
+
+@pytest.mark.parametrize("kind", [th.optim.Adam, th.optim.AdamW])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        dict(weight_decay=0.1),
+        dict(amsgrad=True),
+        dict(maximize=True, betas=(0.5, 0.6)),
+        dict(lr=0.0),
+        dict(lr=-0.1, weight_decay=0.1),
+    ],
+    ids=str,
+)
+def test_adam_is_pytorchs(kind, settings):
+    """In float64, five steps, the first parameter without a gradient to speak of."""
+    rng = th.Generator().manual_seed(0)
+    ours, theirs = ([nn.Parameter(th.linspace(-1, 1, n, dtype=th.float64)) for n in (3, 4)] for _ in range(2))
+    lr = settings.pop("lr", 0.1) if "lr" in (settings := dict(settings)) else 0.1
+    optimizers = [kind(parameters, lr=abs(lr), **settings) for parameters in (ours, theirs)]
+    for optimizer in optimizers:
+        optimizer.param_groups[0]["lr"] = lr  # a schedule past its end makes it negative
+    for step in range(5):
+        gradients = [th.zeros(3, dtype=th.float64), th.randn(4, generator=rng, dtype=th.float64)]
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        optimizers[1].step()
+        if step == 0:  # PyTorch makes the state
+            for parameter, gradient in zip(ours, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizers[0].step()
+            continue
+        group = _AdamGroup.of(optimizers[0].param_groups[0], optimizers[0])
+        with th.no_grad():
+            for parameter, gradient, state in zip(ours, gradients, group.states, strict=True):
+                _adam(parameter, gradient, state, group)
+    for a, b in zip(ours, theirs, strict=True):
+        th.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+def test_one_draw_of_a_multinomial():
+    """20,000 draws: a p-value below 1e-4 has a chance of 1e-4, and the seed is fixed."""
+    th.manual_seed(0)
+    probabilities = th.tensor([0.5, 0.3, 0.0, 0.15, 0.05])
+    drawn = _draw_one(probabilities.expand(20_000, 5), 1, True)
+    assert drawn.shape == (20_000, 1) and drawn.dtype == th.int64
+    counts = np.bincount(drawn.flatten().numpy(), minlength=5)
+    assert counts[2] == 0
+    kept = probabilities > 0
+    assert chisquare(counts[kept.numpy()], 20_000 * probabilities[kept].numpy().astype(float)).pvalue > 1e-4
+
+
+class Line(nn.Module):
+    """The model and its algorithm in one: loss = a · mean(x)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(th.tensor(1.0))
+
+    def loss(self, part: tuple[th.Tensor], scale: float) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        loss = scale * self.a * part[0].mean()
+        return loss, {"loss": loss}
+
+
+def steps(model: Line, log: MinibatchLog, **settings) -> GradientStep:
+    optimizer = th.optim.SGD(model.parameters(), lr=0.5)
+    arguments = dict(scale=2.0), model, list(model.parameters()), optimizer, log, Compiler(False)
+    return GradientStep(model.loss, *arguments, **settings)  # type: ignore[arg-type]
+
+
+def test_a_step_of_several_parts_goes_down_the_sum_of_their_losses():
+    model, log = Line(), MinibatchLog()
+    with steps(model, log) as step:
+        assert step((th.full((4,), x),) for x in (1.0, 2.0))
+    # Gradient 2 · 1 + 2 · 2 = 6, rate 0.5
+    assert model.a.item() == 1 - 3
+    assert log.values("grad_norm").tolist() == [6] and log.values("loss").tolist() == [2, 4]
+    assert not any(figure.requires_grad for figure in log.take("loss"))
+
+
+def test_the_gradient_is_scaled_down_to_the_bound():
+    model, log = Line(), MinibatchLog()
+    with steps(model, log, max_grad_norm=0.5) as step:
+        step([(th.ones(4),)])
+    assert log.values("grad_norm").tolist() == [2]
+    assert model.a.item() == pytest.approx(1 - 0.25, abs=1e-6)
+
+
+def test_without_approval_there_is_no_step():
+    model, log = Line(), MinibatchLog()
+    with steps(model, log, approve=lambda figures: float(figures["loss"]) < 3) as step:
+        assert step([(th.ones(4),)])
+        moved = model.a.item()
+        assert moved == 1 - 1 and step([(th.ones(4),)])  # loss 0
+        moved = model.a.item()
+        assert not step([(th.full((4,), -2.0),)])  # −1 · −2 · 2 = 4
+    assert model.a.item() == moved and log.count("grad_norm") == 2 and log.count("loss") == 3
+
+
+def test_foreach_is_taken_back_also_after_an_error():
+    model = Line()
+    optimizer = th.optim.Adam(model.parameters())
+    with (
+        pytest.raises(ZeroDivisionError),
+        GradientStep(
+            model.loss,
+            dict(scale=1.0),
+            model,
+            [model.a],
+            optimizer,
+            MinibatchLog(),
+            Compiler(False),  # type: ignore[arg-type]
+        ),
+    ):
+        assert optimizer.param_groups[0]["foreach"] is True
+        raise ZeroDivisionError
+    assert optimizer.param_groups[0]["foreach"] is None
+
+
+def test_foreach_that_the_user_has_set_stays():
+    model = Line()
+    for settings in (dict(foreach=False), dict(fused=True)):
+        optimizer = th.optim.Adam(model.parameters(), **settings)  # type: ignore[arg-type]
+        before = dict(optimizer.param_groups[0])
+        with GradientStep(model.loss, {}, model, [model.a], optimizer, MinibatchLog(), Compiler(False)):  # type: ignore[arg-type]
+            assert optimizer.param_groups[0] == before
+        assert optimizer.param_groups[0] == before
