@@ -326,7 +326,7 @@ def test_gsde():
 
 
 def test_an_update_that_cannot_be_traced():
-    """The forward pass is compiled by then; its actions are drawn from another random stream, so weights cannot be compared."""
+    """The forward pass is compiled by then, and draws other actions, so that weights cannot be compared."""
 
     class Odd(PPO):
         def _loss(self, batch, **coefficients):

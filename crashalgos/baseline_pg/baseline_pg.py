@@ -44,8 +44,8 @@ class BaselinePG(VanillaPolicyGradient):
     :param batch_size: The gradient of J is accumulated over chunks of at most this many steps, which bounds memory and nothing
         else; ``None``: all at once
     :param max_trajectory_steps: Where to cut a trajectory; ``None``: nowhere, and an endless one raises a RuntimeError
-    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, more speed; what cannot
-        be compiled runs eagerly, with a warning
+    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, more speed; what
+        cannot be compiled runs eagerly, with a warning
     :param use_sde: Must be False: gSDE is for PPO alone
     :param stats_window_size: Number of episodes that ``rollout/ep_rew_mean`` and its like average
     :param tensorboard_log: the log location for tensorboard (if None, no logging)

@@ -68,8 +68,8 @@ class PPO(PolicyGradientAlgorithm):
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
     :param n_trajectories: N, whole trajectories per update instead of ``n_steps``
     :param max_trajectory_steps: Where to cut a trajectory, as a time limit would; ``None``: nowhere
-    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, several times the speed;
-        what cannot be compiled runs eagerly, with a warning
+    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, more speed; what
+        cannot be compiled runs eagerly, with a warning
     :raises ValueError: for a wrong argument, naming it, its value and the allowed range
     :raises AssertionError: for what SB3's PPO asserts (``batch_size``, ``n_steps``, ``clip_range_vf``, and the types of
         ``learning_rate`` and ``clip_range``)
