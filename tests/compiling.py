@@ -16,6 +16,7 @@ from torch._dynamo.utils import counters
 
 from crashalgos.common import compiler
 
+INDUCTOR = torch._inductor.compile
 COMPLAINT = "compile=True: running eagerly"
 
 
@@ -30,6 +31,16 @@ def without_code() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         aot_eager = torch._dynamo.lookup_backend("aot_eager")
         patch.setattr(torch._inductor, "compile", lambda graph, inputs, options: aot_eager(graph, inputs))
+        forget_graphs()
+        yield
+    forget_graphs()
+
+
+@contextmanager
+def with_code() -> Iterator[None]:
+    """Inductor's C++, too, also within :func:`without_code`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch._inductor, "compile", INDUCTOR)
         forget_graphs()
         yield
     forget_graphs()

@@ -192,3 +192,13 @@ def test_nothing_passed_in_is_changed(algorithm, tmp_path):
     assert passed == before
     # Yet the policy has what SB3 adds to it
     assert model.policy.features_extractor_kwargs == dict(cnn_output_dim=8, normalized_image=True)
+
+
+def test_a_loss_that_overflows_is_no_reason_to_stop():
+    """The clipped gradient is finite, and so SB3's PPO goes on."""
+    found = []
+    for kind in (sb3.PPO, PPO):
+        env = Spoilt(of_spaces("box", "discrete"), None, 1e19)
+        model = kind("MlpPolicy", env, n_steps=8, batch_size=8, seed=0, device="cpu").learn(48)
+        found.append([parameter.detach().clone() for parameter in model.policy.parameters()])
+    assert all(th.equal(a, b) and a.isfinite().all() for a, b in zip(*found, strict=True))

@@ -4,6 +4,7 @@
 Most of it runs without Inductor's C++ (see ``compiling.py``); ``make statistics`` runs all of it with.
 """
 
+import copy
 import gc
 import io
 import math
@@ -17,6 +18,7 @@ import torch as th
 import torch._inductor
 import torch._inductor.config
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor
 from stable_baselines3.common.utils import LinearSchedule
 from tests.compiling import (
@@ -28,12 +30,26 @@ from tests.compiling import (
     same,
     twins,
     update,
+    with_code,
     without_code,
 )
 from tests.envs import ACTION_SPACES, of_spaces, scripted
 from torch.distributions import Distribution
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos.common.on_policy_algorithm import _forward
+
+
+class Frozen(FlattenExtractor):
+    """Has a parameter that does not learn."""
+
+    def __init__(self, observation_space) -> None:
+        super().__init__(observation_space)
+        self.scale = th.nn.Parameter(th.tensor(0.5), requires_grad=False)
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        return self.scale * super().forward(observations)
+
 
 NET: dict[str, Any] = dict(net_arch=[8])
 STEPS: dict[str, Any] = dict(n_steps=32, batch_size=32, n_epochs=2)
@@ -43,6 +59,10 @@ TRAJECTORIES: dict[str, Any] = dict(n_trajectories=7)
 PATHS: dict[str, tuple[type[Any], str, str, dict[str, Any]]] = {
     "ppo": (PPO, "MlpPolicy", "box", STEPS),
     "ppo, truncated minibatch": (PPO, "MlpPolicy", "box", dict(STEPS, batch_size=40)),
+    "ppo, minibatches in blocks": (PPO, "MlpPolicy", "box", dict(STEPS, n_steps=64, batch_size=64)),
+    "ppo, advantages as they are": (PPO, "MlpPolicy", "box", dict(STEPS, normalize_advantage=False)),
+    "ppo, parts of a block": (PPO, "MlpPolicy", "box", dict(STEPS, n_steps=60, batch_size=64)),
+    "ppo, frozen extractor": (PPO, "MlpPolicy", "box", dict(STEPS, policy_kwargs=dict(NET, features_extractor_class=Frozen))),
     "ppo, trajectories": (PPO, "MlpPolicy", "box", dict(TRAJECTORIES, batch_size=16, n_epochs=2)),
     "ppo, target KL": (PPO, "MlpPolicy", "box", dict(STEPS, target_kl=0.5)),
     "ppo, values clipped": (PPO, "MlpPolicy", "box", dict(STEPS, clip_range_vf=0.1, ent_coef=0.1, max_grad_norm=None)),
@@ -70,6 +90,17 @@ def make(path: str, action: str = "discrete", **more: Any) -> Any:
     algorithm, policy, observation, settings = PATHS[path]
     arguments: dict[str, Any] = dict(policy_kwargs=NET, seed=0, device="cpu") | settings | more
     return algorithm(policy, of_spaces(observation, action), **arguments)
+
+
+def compiled_forward(model: Any) -> Any:
+    """:return: the compiled forward pass, with the policy's own signature"""
+    session = model._compiler.session(_forward, model.policy, name="the policy", usual_size=model.n_envs)
+
+    def forward(observations: th.Tensor) -> tuple[th.Tensor, ...]:
+        found = session(observations)
+        return found["actions"], found["values"], found["log_probs"]
+
+    return forward
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -111,17 +142,9 @@ def test_one_update_agrees_with_eager_on_every_action_space(path, action):
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 @pytest.mark.parametrize("action", ACTION_SPACES)
 @pytest.mark.parametrize("path", PATHS)
-def test_one_update_agrees_with_eager_in_cpp(path, action, monkeypatch):
-    monkeypatch.undo()
-    with pytest.MonkeyPatch.context() as patch:
-        from torch._inductor.compile_fx import compile_fx
-
-        patch.setattr(
-            torch._inductor, "compile", lambda graph, inputs, options: compile_fx(graph, inputs, config_patches=options)
-        )
-        forget_graphs()
+def test_one_update_agrees_with_eager_in_cpp(path, action):
+    with with_code():
         check_that_one_update_agrees(path, action)
-    forget_graphs()
 
 
 @pytest.mark.parametrize("action", ACTION_SPACES)
@@ -135,8 +158,8 @@ def test_the_forward_pass_agrees_with_eager(action):
     observations, actions = th.as_tensor(buffer.observations), th.as_tensor(buffer.actions, dtype=th.float32)
     with th.no_grad():
         values, log_probs, _ = fresh.policy.evaluate_actions(observations, fresh._actions_for_policy(actions))
-    np.testing.assert_allclose(buffer.values, values.numpy(), atol=1e-6)
-    np.testing.assert_allclose(buffer.log_probs, log_probs.numpy(), atol=1e-6)
+    np.testing.assert_allclose(buffer.values.flatten(), values.flatten().numpy(), atol=1e-6)
+    np.testing.assert_allclose(buffer.log_probs.flatten(), log_probs.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("action", ACTION_SPACES)
@@ -147,7 +170,7 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
     with th.no_grad():
         drawn = [
             np.concatenate([np.atleast_2d(act(observation)[0].numpy().reshape(3, -1)) for _ in range(2000)])
-            for act in (model._policy_without_validation, model.policy)
+            for act in (compiled_forward(model), model.policy)
         ]
     assert model._compiler.enabled
     for moment in (1, 2):
@@ -177,17 +200,15 @@ def test_neither_schedules_nor_coefficients_nor_another_instance_make_a_graph():
     assert n_graphs() == before
 
 
+@pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 def test_a_truncated_minibatch_makes_one_graph_more():
-    make("ppo", compile=True, max_grad_norm=0.3).learn(200)
+    policy_kwargs = dict(net_arch=[9])  # no other test has it
+    make("ppo", policy_kwargs=policy_kwargs, compile=True).learn(200)
     before = n_graphs()
-    with pytest.warns(UserWarning, match="You have specified a mini-batch size"):
-        model = make("ppo", compile=True, max_grad_norm=0.3, batch_size=36)
-    model.learn(300)  # 36 + 36 + 24 samples: a graph for 36, and one for all other sizes
-    assert n_graphs() - before == 2
-    with pytest.warns(UserWarning, match="You have specified a mini-batch size"):
-        model = make("ppo", compile=True, max_grad_norm=0.3, batch_size=36, n_steps=20)
-    model.learn(300)  # 36 + 24
-    assert n_graphs() - before == 2
+    make("ppo", policy_kwargs=policy_kwargs, compile=True, batch_size=36).learn(300)
+    assert n_graphs() - before == 2  # 36 + 36 + 24 samples: a graph for 36, and one for all other sizes
+    make("ppo", policy_kwargs=policy_kwargs, compile=True, batch_size=36, n_steps=20).learn(300)
+    assert n_graphs() - before == 2  # 36 + 24
 
 
 @pytest.mark.parametrize("path", ["ppo, trajectories", "reinforce", "baseline_pg"])
@@ -220,7 +241,7 @@ def test_an_image_and_what_only_looks_like_one_have_graphs_of_their_own():
         compiled.set_parameters(eager.get_parameters())
         compiled.policy.set_training_mode(False)
         with th.no_grad():
-            values = compiled._policy_without_validation(observations)[1]
+            values = compiled_forward(compiled)(observations)[1]
             th.testing.assert_close(values, eager.policy.predict_values(observations))
 
 
@@ -267,7 +288,7 @@ def test_parameters_set_are_those_that_learn():
     other = make("ppo", seed=5).learn(100)
     update(compiled)
     for model in (eager, compiled):
-        model.set_parameters(other.get_parameters())
+        model.set_parameters(copy.deepcopy(other.get_parameters()))  # PyTorch's optimizers take them over uncopied
         update(model)
     for a, b in zip(parameters(eager), parameters(compiled), strict=True):
         th.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -321,6 +342,41 @@ def test_a_policy_that_cannot_be_traced(path):
     )
 
 
+class Unused(FlattenExtractor):
+    """Has a parameter on which nothing depends."""
+
+    def __init__(self, observation_space) -> None:
+        super().__init__(observation_space)
+        self.nothing = th.nn.Parameter(th.tensor(0.5))
+
+
+def test_a_parameter_that_is_not_used():
+    """The forward pass is compiled by then, and draws other actions, so that weights cannot be compared."""
+    model = make("ppo", policy_kwargs=dict(NET, features_extractor_class=Unused), compile=True)
+    with pytest.warns(UserWarning, match=rf"{COMPLAINT}.*the update of PPO") as warned:
+        model.learn(200)
+    assert len([warning for warning in warned if COMPLAINT in str(warning.message)]) == 1
+    assert model.num_timesteps >= 200
+
+
+class Counts(FlattenExtractor):
+    """Changes a Python number at every call, on which a graph depends."""
+
+    calls = 0
+
+    def forward(self, observations: th.Tensor) -> th.Tensor:
+        self.calls += 1
+        return super().forward(observations) * (1 + 1e-6 * self.calls)
+
+
+def test_what_would_be_compiled_at_every_call():
+    model = make("ppo", policy_kwargs=dict(NET, features_extractor_class=Counts), compile=True)
+    before = n_graphs()
+    with pytest.warns(UserWarning, match=rf"{COMPLAINT}.*again and again"):
+        model.learn(1000)
+    assert n_graphs() - before < 10
+
+
 def test_gsde():
     check_that_it_falls_back(lambda compile: make("ppo", "box", use_sde=True, sde_sample_freq=4, compile=compile), "gSDE")
 
@@ -342,16 +398,9 @@ def test_an_update_that_cannot_be_traced():
 
 def test_no_cpp_compiler(tmp_path, monkeypatch):
     """With the real Inductor, and nothing in its cache."""
-    from torch._inductor.compile_fx import compile_fx
-
-    monkeypatch.setattr(
-        torch._inductor, "compile", lambda graph, inputs, options: compile_fx(graph, inputs, config_patches=options)
-    )
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    forget_graphs()
-    with torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler"), "fx_graph_cache": False}):
+    with with_code(), torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler"), "fx_graph_cache": False}):
         check_that_it_falls_back(lambda compile: make("ppo", compile=compile), "could not be compiled")
-    forget_graphs()
 
 
 def test_an_interrupted_compilation_leaves_nothing_broken(monkeypatch):
@@ -366,6 +415,7 @@ def test_an_interrupted_compilation_leaves_nothing_broken(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         model.learn(100)
     assert Distribution._validate_args and model.policy.observation_space is space
+    assert not hasattr(is_image_space, "_dynamo_marked_constant")
     monkeypatch.setattr(torch._inductor, "compile", compile)
     with no_complaint():
         model.learn(200)
@@ -391,6 +441,14 @@ def test_the_process_is_as_before():
     make("ppo", "multi_discrete", compile=True).learn(100)
     make("reinforce", compile=True).learn(100)
     assert settings() == before
+
+
+def test_models_that_train_in_threads_leave_the_process_as_before():
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: make("ppo", seed=seed).learn(400), range(4)))
+    assert Distribution._validate_args
 
 
 class Fails(FlattenExtractor):
@@ -436,6 +494,34 @@ def test_what_a_policy_keeps_is_kept():
     assert len(seen) >= 20 and all(seen)
 
 
+def test_observations_whose_dtype_changes():
+    """An env that resets to float64 and steps to float32, in an env of processes: a graph reads what it was made for."""
+    model = make("ppo", compile=True)
+    model.policy.set_training_mode(False)
+    forward = compiled_forward(model)
+    observations = np.linspace(-1, 1, 9).reshape(3, 3)
+    with th.no_grad():
+        for given in (observations, observations.astype(np.float32), observations.copy(order="F"), observations):
+            values = forward(th.as_tensor(given))[1]
+            th.testing.assert_close(values, model.policy.predict_values(th.as_tensor(observations)), rtol=1e-5, atol=1e-6)
+
+
+def test_keys_whose_order_changes():
+    from gymnasium import spaces
+    from stable_baselines3.common.env_util import make_vec_env
+    from tests.envs import VECTOR, SpacesEnv
+
+    env = make_vec_env(lambda: SpacesEnv(spaces.Dict({"a": VECTOR, "b": VECTOR}), ACTION_SPACES["discrete"]), 3)
+    model = PPO("MultiInputPolicy", env, policy_kwargs=NET, device="cpu", compile=True, **STEPS)
+    model.policy.set_training_mode(False)
+    forward = compiled_forward(model)
+    with th.no_grad():
+        for step in range(3):
+            a, b = th.full((3, 3), float(step)), th.full((3, 3), -float(step))
+            given = {"a": a, "b": b} if step < 2 else {"b": b, "a": a}
+            th.testing.assert_close(forward(given)[1], model.policy.predict_values({"a": a, "b": b}))
+
+
 def test_callbacks_keep_what_they_saw():
     class Keeps(BaseCallback):
         def _on_step(self) -> bool:
@@ -467,5 +553,5 @@ def test_what_is_not_finite_is_named():
 def test_a_nan_in_an_update_is_named():
     model = make("ppo", compile=True).learn(100)
     model.rollout_buffer.returns[3] = math.nan
-    with pytest.raises(ValueError, match=r"rollout_buffer.returns\[3\] is nan"):
+    with pytest.raises(ValueError, match=r"rollout_buffer.returns\[3, 0\] is nan"):
         model.train()

@@ -34,8 +34,14 @@ _STEP_FIELDS = ("actions", "rewards", "values", "log_probs")
 class TensorSamples(RolloutBuffer):
     """Takes minibatches from tensors on the device, which on a CPU share their memory with the arrays."""
 
-    _arrays: tuple[np.ndarray, ...] = ()
-    _tensors: tuple[th.Tensor, ...] = ()
+    def reset(self) -> None:
+        """Forget everything, the memory too."""
+        super().reset()
+        self._forget_tensors()
+
+    def _forget_tensors(self) -> None:
+        self._arrays: tuple[np.ndarray, ...] = ()
+        self._tensors: tuple[th.Tensor, ...] = ()
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """
@@ -178,6 +184,7 @@ class TrajectoryBuffer(TensorSamples):
     def reset(self) -> None:
         """Forget everything, the memory too."""
         super(RolloutBuffer, self).reset()
+        self._forget_tensors()
         self._capacity = _FIRST_CAPACITY
         self._n_rows = 0
         self._numbers = np.zeros(_FIRST_CAPACITY, dtype=np.int32)

@@ -10,6 +10,7 @@ import copy
 import sys
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -25,8 +26,12 @@ from torch.distributions import Distribution
 
 #: Graphs of one function that are kept, for models of different shapes: many, because sweeps and tests make many
 _MAX_GRAPHS = 128
-# Python's part of a run is as long as the arithmetic's, and so is a second thread's start in a small kernel: ATen's grain size
+# Calling the kernels from Python takes as long as they do, and so does a second thread in a small one: ATen's grain size
 _CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.min_chunk_size": 32768}
+# Of varying sizes a CUDA graph would be recorded for each, and hardly ever be run again
+_CUDA_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "triton.cudagraph_skip_dynamic_graphs": True}
+#: How often a model may compile the same function for the same sizes: what asks for more will ask again
+_MAX_COMPILATIONS = 3
 #: A compilation that takes longer than this many seconds is announced
 _PATIENCE = 2.0
 
@@ -43,9 +48,11 @@ class _Call(NamedTuple):
 
 
 class _Recorder(threading.local):
-    """The last run of a graph in this thread."""
+    """What happens in this thread in a call that Dynamo makes: the run of the graph, and before it perhaps a compilation."""
 
     call: _Call | None = None
+    name: str = ""
+    n_compiled: int = 0
 
     def take(self) -> _Call | None:
         call, self.call = self.call, None
@@ -65,6 +72,7 @@ class Compiler:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
+        self._compilations: Counter[tuple[Any, int | None]] = Counter()
 
     def session(
         self,
@@ -84,6 +92,18 @@ class Compiler:
         :return: the function of ``varying``
         """
         return Session(self, function, policy, constants, name, usual_size)
+
+    def count(self, function: Callable[..., Figures], size: int | None, name: str) -> None:
+        """
+        Take note of a compilation. A Python number that a policy changes at every call, say, makes a new graph every time.
+
+        :param function: what was compiled
+        :param size: for which number of rows; ``None``: for any
+        :param name: what it is, for messages
+        """
+        self._compilations[function, size] += 1
+        if self._compilations[function, size] > _MAX_COMPILATIONS:
+            self.give_up(f"{name} had to be compiled again and again: something that it reads is another one each time")
 
     def give_up(self, reason: str) -> None:
         """
@@ -120,7 +140,7 @@ class Session:
         self._constants = constants
         self._name = name
         self._usual_size = usual_size
-        self._wired: dict[int, Callable[[Sequence[th.Tensor]], Figures]] = {}
+        self._wired: dict[_Layout, Callable[[Sequence[th.Tensor]], Figures]] = {}
 
     def __call__(self, varying: Any) -> Figures | None:
         """
@@ -130,18 +150,21 @@ class Session:
         if not self._compiler.enabled:
             return None
         tensors = _leaves(varying)
-        size = int(tensors[0].shape[0])
-        if (wired := self._wired.get(size)) is not None:
+        layout = tuple((tensor.dtype, tensor.shape, tensor.stride()) for tensor in tensors)
+        if (wired := self._wired.get(layout)) is not None:
             return wired(tensors)
+        size = len(tensors[0])
         if size < 2 and size != self._usual_size:
             return None  # a graph for any number of rows is one for two and more
-        return self._call_guarded(varying, tensors, size)
+        return self._call_guarded(varying, tensors, layout)
 
-    def _call_guarded(self, varying: Any, tensors: Sequence[th.Tensor], size: int) -> Figures | None:
+    def _call_guarded(self, varying: Any, tensors: Sequence[th.Tensor], layout: "_Layout") -> Figures | None:
+        size = len(tensors[0]) if len(tensors[0]) == self._usual_size else None
         _recorder.take()
+        _recorder.name, _recorder.n_compiled = self._name, 0
         try:
-            with without_validation(), _announced(self._name):
-                if size != self._usual_size:
+            with without_validation():
+                if size is None:
                     for tensor in tensors:
                         th._dynamo.mark_dynamic(tensor, 0)
                 with th._dynamo.config.patch(trace_autograd_ops=True), _readable(self._policy):
@@ -151,9 +174,15 @@ class Session:
                 raise  # the graph has run, and has changed what it changes
             self._compiler.give_up(f"{self._name} could not be compiled ({type(error).__name__}: {_first_line(error)})")
             return None
+        if _recorder.n_compiled:
+            self._compiler.count(self._function, size, self._name)
         if (call := _recorder.take()) is not None and (wired := _wire(call, tensors, outputs)) is not None:
-            self._wired[size] = wired
+            self._wired[layout] = wired
         return _copied(outputs)
+
+
+#: What a graph takes for granted of the tensors that vary
+_Layout = tuple[tuple[th.dtype, th.Size, tuple[int, ...]], ...]
 
 
 def _wire(call: _Call, tensors: Sequence[th.Tensor], outputs: Figures) -> Callable[[Sequence[th.Tensor]], Figures] | None:
@@ -185,8 +214,6 @@ def _wire(call: _Call, tensors: Sequence[th.Tensor], outputs: Figures) -> Callab
 
 @cache
 def _compiled(function: Callable[..., Figures]) -> Callable[..., Figures]:
-    # It reads the bounds of a space, arrays whose values Dynamo does not know. A graph holds for one space, see `_readable`
-    th.compiler.assume_constant_result(preprocessing.is_image_space)
     return th.compile(  # type: ignore[call-overload]
         function, backend=_inductor, fullgraph=True, dynamic=False, recompile_limit=_MAX_GRAPHS
     )
@@ -195,8 +222,9 @@ def _compiled(function: Callable[..., Figures]) -> Callable[..., Figures]:
 @contextmanager
 def _readable(policy: BasePolicy) -> Iterator[None]:
     """
-    Dynamo takes numpy's integers for tensors, whose values it does not know, and tells one space from another by its identity.
-    So it is shown sizes that are Python's integers, and one space for all that are equal.
+    Dynamo takes numpy's integers and arrays for tensors, whose values it does not know. So it is shown sizes that are Python's
+    integers, and does not look into ``is_image_space``, which reads the bounds of a space. What that says holds for one space,
+    told from others by its identity; it is shown one for all that are equal.
 
     :param policy: as before afterwards
     """
@@ -208,8 +236,10 @@ def _readable(policy: BasePolicy) -> Iterator[None]:
     try:
         for owner, name, value in shown:
             setattr(owner, name, value)
+        th.compiler.assume_constant_result(preprocessing.is_image_space)
         yield
     finally:
+        vars(preprocessing.is_image_space).pop("_dynamo_marked_constant", None)
         for (owner, name, _), value in zip(shown, kept, strict=True):
             setattr(owner, name, value)
 
@@ -244,12 +274,16 @@ def _inductor(graph_module: th.fx.GraphModule, example_inputs: list[Any]) -> Cal
         if node.target is th.multinomial:
             node.target = _draw_one
     on_cuda = any(isinstance(x, th.Tensor) and x.is_cuda for x in example_inputs)
-    options = {"triton.cudagraphs": True} if on_cuda else _CPU_OPTIONS
-    graph = torch._inductor.compile(graph_module, example_inputs, options=options)
+    _recorder.n_compiled += 1
+    with _announced(_recorder.name):
+        options = _CUDA_OPTIONS if on_cuda else _CPU_OPTIONS
+        graph = torch._inductor.compile(graph_module, example_inputs, options=options)
+    # Within is what runs; the wrapper keeps Dynamo off, which is on in the calls that Dynamo makes alone
+    within = getattr(graph, "__wrapped__", graph)
 
     def run(*inputs: Any) -> Sequence[th.Tensor]:
         outputs = graph(*inputs)
-        _recorder.call = _Call(graph, inputs, outputs)
+        _recorder.call = _Call(within, inputs, outputs)
         return outputs
 
     return run
@@ -288,15 +322,32 @@ def mark_as_unmoved(tensors: Iterable[th.Tensor]) -> None:
 @contextmanager
 def without_validation() -> Iterator[None]:
     """
-    Distributions do not validate what they get, in the whole process; as before afterwards. ``torch.compile`` switches
-    validation off, too, but for good.
+    Distributions do not validate what they get, in the whole process; when the last thread leaves, it is as it was when the
+    first one came. ``torch.compile`` switches validation off, too, but for good.
     """
-    validated = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
+    with _unvalidated.lock:
+        if _unvalidated.n_inside == 0:
+            _unvalidated.before = Distribution._validate_args
+        _unvalidated.n_inside += 1
+        Distribution.set_default_validate_args(False)
     try:
         yield
     finally:
-        Distribution.set_default_validate_args(validated)
+        with _unvalidated.lock:
+            _unvalidated.n_inside -= 1
+            if _unvalidated.n_inside == 0:
+                Distribution.set_default_validate_args(_unvalidated.before)
+
+
+class _Unvalidated:
+    """Who is in :func:`without_validation`."""
+
+    lock = threading.Lock()
+    n_inside = 0
+    before = True
+
+
+_unvalidated = _Unvalidated()
 
 
 @contextmanager
@@ -319,7 +370,7 @@ def _leaves(varying: Any) -> tuple[th.Tensor, ...]:
     if isinstance(varying, th.Tensor):
         return (varying,)
     if isinstance(varying, dict):
-        varying = varying.values()
+        varying = [varying[key] for key in sorted(varying)]
     return tuple(tensor for part in varying for tensor in _leaves(part))
 
 

@@ -11,6 +11,9 @@ from torch import nn
 from crashalgos.common.compiler import Compiler, Figures, Session, mark_as_unmoved, without_validation
 from crashalgos.common.minibatch_log import MinibatchLog
 
+#: ``foreach`` changes the last bits of some others
+_SAME_BITS_WITH_FOREACH = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim.RMSprop)
+
 #: ``loss(samples, **coefficients)`` → the loss, a scalar, and figures to log. It changes nothing
 Loss = Callable[..., tuple[th.Tensor, Figures]]
 
@@ -99,7 +102,10 @@ class GradientStep(ExitStack):
     def _step_in_one_graph(self, part: Any) -> Figures | None:
         if self._whole is None:
             if not all(parameter in self._optimizer.state for parameter in self._parameters):
-                return None  # an optimizer makes its state in its first step
+                # An optimizer makes its state in its first step, but for parameters that the loss does not depend on
+                self._fuses = not self._optimizer.state
+                return None
+            self._optimizer.zero_grad()
             groups = [_AdamGroup.of(group, self._optimizer) for group in self._optimizer.param_groups]
             bound = None if self._max_grad_norm is None else th.tensor(self._max_grad_norm, device=self._parameters[0].device)
             self._whole = self._session(_whole_step, self._parameters, groups, bound)
@@ -239,7 +245,10 @@ def _is_adam(optimizer: th.optim.Optimizer, parameters: list[nn.Parameter]) -> b
     return (
         type(optimizer) in (th.optim.Adam, th.optim.AdamW)
         and list(map(id, owned)) == list(map(id, parameters))
+        and all(parameter.requires_grad for parameter in parameters)
         and all(_is_plain(group) for group in optimizer.param_groups)
+        and not optimizer._optimizer_step_pre_hooks
+        and not optimizer._optimizer_step_post_hooks
     )
 
 
@@ -251,6 +260,8 @@ def _is_plain(group: dict[str, Any]) -> bool:
 def _foreach(optimizer: th.optim.Optimizer) -> Iterator[None]:
     """On a CPU ``foreach`` gives the same bits and saves a loop over the parameters; it is not to be saved with the model."""
     groups = [group for group in optimizer.param_groups if group.get("foreach", True) is None and _is_plain(group)]
+    if type(optimizer) not in _SAME_BITS_WITH_FOREACH:
+        groups = []
     for group in groups:
         group["foreach"] = True
     try:

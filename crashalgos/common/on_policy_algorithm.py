@@ -24,7 +24,7 @@ from crashalgos.common.buffers import (
     TrajectoryBuffer,
 )
 from crashalgos.common.checks import check_count, check_number, check_schedule, copy_containers, not_finite
-from crashalgos.common.compiler import Compiler, without_validation
+from crashalgos.common.compiler import Compiler, Session, without_validation
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.trajectories import TrajectorySampler
 
@@ -77,6 +77,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     ent_coef: float | Schedule  # type: ignore[assignment]
     max_grad_norm: float | None  # type: ignore[assignment]
+    #: While a rollout lasts
+    _compiled_forward: Session | None = None
 
     def __init__(
         self,
@@ -207,9 +209,6 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         """
         self.policy.set_training_mode(False)
         self._start_rollout(env, rollout_buffer)
-        self._compiled_forward = self._compiler.session(
-            _forward, self.policy, name=f"the policy of {type(self).__name__}", usual_size=env.num_envs
-        )
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -245,6 +244,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     def _start_rollout(self, env: VecEnv, rollout_buffer: RolloutBuffer) -> None:
         assert self._last_obs is not None, "No previous observation was provided"
+        name = f"the policy of {type(self).__name__}"
+        self._compiled_forward = self._compiler.session(_forward, self.policy, name=name, usual_size=env.num_envs)
         rollout_buffer.reset()
         if self.n_trajectories is not None:
             assert self._last_episode_starts is not None
@@ -263,15 +264,20 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
                 actions, values, log_probs = self._policy_without_validation(obs)
                 valid = not np.isnan(log_probs.cpu().numpy()).any()
             except RuntimeError:
-                valid = False  # `torch.multinomial` refuses what is not finite
+                if not self._not_finite():
+                    raise
+                valid = False  # `torch.multinomial` refuses it
             if not valid:
                 with self._name_what_is_not_finite():
                     actions, values, log_probs = self.policy(obs)
         return actions.cpu().numpy(), values, log_probs
 
     def _policy_without_validation(self, obs: Any) -> tuple[th.Tensor, th.Tensor | None, th.Tensor]:
+        assert self._compiled_forward is not None
         if (found := self._compiled_forward(obs)) is not None:
             return found["actions"], found.get("values"), found["log_probs"]
+        if self.device.type == "cuda":
+            return self.policy(obs)  # what is not finite has to be found before it reaches a kernel, whose assertion is final
         with without_validation():
             return self.policy(obs)
 
@@ -287,6 +293,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
 
     def _abandon_rollout(self, new_obs: Any, dones: np.ndarray) -> None:
         # SB3 keeps the observation before the last step; for trajectories it must be known that the envs have moved on
+        self._compiled_forward = None
         if self.n_trajectories is not None:
             self._last_obs, self._last_episode_starts = new_obs, dones
 
@@ -310,9 +317,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         obs, starts = self._last_obs, self._last_episode_starts
         assert obs is not None and starts is not None
         rollout_buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers)
-        if step.dones.any():
-            of_sample = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
-            self._update_info_buffer([step.infos[env] for env in of_sample], step.dones[of_sample])
+        of_sample = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
+        self._update_info_buffer([step.infos[env] for env in of_sample], step.dones[of_sample])
         ended = sampler.step(self._unnormalized(step.rewards), step.dones)
         for env in ended:
             info, number = step.infos[env], sampler.numbers[env]
@@ -327,6 +333,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             self._sampler.start(np.ones(env.num_envs, dtype=bool))
 
     def _finish_rollout(self, rollout_buffer: RolloutBuffer, new_obs: Any, dones: np.ndarray) -> th.Tensor | None:
+        self._compiled_forward = None
         if self.n_trajectories is not None:
             assert isinstance(rollout_buffer, TrajectoryBuffer)
             rollout_buffer.finish()
@@ -425,7 +432,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         :param log: has the ``loss`` of every minibatch
         :raises ValueError: if they are not finite because the sample or the parameters are not
         """
-        if not np.isfinite(log.values("loss")).all():
+        if not np.isfinite(log.values("loss")).all() and self._not_finite():
             with self._name_what_is_not_finite():
                 raise ValueError("The loss is not finite")
 

@@ -50,9 +50,10 @@ class TrajectorySampler:
 
         :param fresh: which envs are at the first observation of an episode, shape (n_envs,)
         """
-        self._returns[fresh] = 0
-        self._lengths[fresh] = 0
-        for env in np.flatnonzero(fresh)[: self.n_trajectories - self.n_started]:
+        envs = np.flatnonzero(fresh)
+        self._returns[envs] = 0
+        self._lengths[envs] = 0
+        for env in envs[: self.n_trajectories - self.n_started]:
             self.numbers[env] = self.n_started
             self.n_started += 1
 

@@ -1,6 +1,6 @@
 """The rollout buffers of fixed steps are SB3's to the last bit, and gather minibatches without much memory."""
 
-import tracemalloc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -97,10 +97,19 @@ def test_a_block_needs_little_memory():
     ours = FastRolloutBuffer(4096, spaces.Box(-1, 1, (1000,)), spaces.Discrete(2), device="cpu")
     ours.pos, ours.full = 4096, True
     next(ours.get(64))
-    tracemalloc.start()
     sizes = [part.observations.untyped_storage().nbytes() for part in ours.get(64)]
-    tracemalloc.stop()
     assert len(sizes) == 64 and max(sizes) <= buffers._BLOCK_BYTES
+
+
+@pytest.mark.parametrize("observation", ["box", "dict"])
+def test_a_rollout_is_gone_when_the_next_one_begins(observation):
+    _, ours = pair(OBSERVATION_SPACES[observation][1], ACTION_SPACES["discrete"], 4, 2)
+    list(ours.get())
+    arrays = ours.observations.values() if isinstance(ours.observations, dict) else [ours.observations]
+    kept = [weakref.ref(array) for array in arrays]
+    del arrays
+    ours.reset()
+    assert [array() for array in kept] == [None] * len(kept)
 
 
 def test_what_is_put_in_the_place_of_an_array_is_gathered():

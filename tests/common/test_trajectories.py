@@ -296,3 +296,13 @@ def test_the_sampler_is_unbiased_over_very_many_rollouts(n_envs, n_trajectories)
             left[dones] = rng.choice([1, 20], int(dones.sum()))
         returns[i] = sampler.returns.mean()
     assert standard_errors_off(returns, 10.5) < 3.5
+
+
+def test_flags_may_be_whole_numbers():
+    """SubprocVecEnv stacks what the envs give: 0 and 1 of an env that is not careful. Three envs, env 2 ends at step 2."""
+    for dtype in (bool, int):
+        sampler = trajectories.TrajectorySampler(3, 4)
+        for step in range(1, 6):
+            dones = np.array([step == 5, step == 5, step in (2, 5)]).astype(dtype)
+            sampler.release(sampler.step(np.ones(3), dones), dones)
+        assert sampler.complete and sampler.lengths.tolist() == sampler.returns.tolist() == [5, 5, 2, 3]

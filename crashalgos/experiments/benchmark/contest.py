@@ -38,6 +38,7 @@ class Result:
     What a contender came to at a workload.
 
     :param warm_up: the first training, which counts for nothing else than its first update
+    :param cold_memory_mb: the most memory of the process that compiled with an empty cache
     :param cold_first_update: seconds to the first update where the compiler's cache was empty; ``None`` without a compiler
     :param trainings: the timed ones, by repeat
     :param usage: at the end
@@ -46,6 +47,7 @@ class Result:
 
     warm_up: Training | None = None
     cold_first_update: float | None = None
+    cold_memory_mb: float = 0.0
     trainings: list[Training] = field(default_factory=list)
     usage: Usage | None = None
     failure: str | None = None
@@ -253,6 +255,7 @@ def contest(
             first = ContenderProcess(task)
             try:
                 result.cold_first_update = first.ask(1).first_update_seconds
+                result.cold_memory_mb = first.ask().peak_mb
             finally:
                 first.stop()
             return ContenderProcess(task)

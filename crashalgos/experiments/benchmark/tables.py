@@ -75,6 +75,7 @@ class Contest:
         if result.warm_up is not None:
             row["first_update_seconds"] = result.warm_up.first_update_seconds
         row["cold_first_update_seconds"] = result.cold_first_update
+        row["cold_memory_mb"] = result.cold_memory_mb
         row["usage"] = None if result.usage is None else dataclasses.asdict(result.usage)
         row["trainings"] = [dataclasses.asdict(training) for training in result.trainings]
         return row
@@ -189,7 +190,7 @@ def contest_row(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{warm:.2f}" if cold is None else f"{cold:.2f} / {warm:.2f}",
         f"{row['rollout_seconds']:.3f}",
         f"{row['update_seconds']:.3f}",
-        "" if row["usage"] is None else f"{row['usage']['peak_mb']:.0f}",
+        "" if row["usage"] is None else f"{max(row['usage']['peak_mb'], row['cold_memory_mb']):.0f}",
     )
 
 

@@ -2,7 +2,7 @@
 A contender's process. It answers requests, one after the other: a number of rollouts is a training, ``None`` asks what the
 process has used.
 
-What is imported at the top is what the contender's user imports too, so that peak memory is the contender's own.
+This module, and with it crashalgos and SB3, is loaded in every contender's process: a few megabytes that each of them has.
 """
 
 import os
