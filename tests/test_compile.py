@@ -138,11 +138,33 @@ def test_one_update_agrees_with_eager_on_every_action_space(path, action):
     check_that_one_update_agrees(path, action)
 
 
+def has_cpp_compiler() -> bool:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        return bool(get_cpp_compiler())
+    except InvalidCxxCompiler:
+        return False
+
+
+def test_one_update_in_cpp_agrees_with_eager():
+    """Where there is no compiler, that is said and everything runs eagerly."""
+    with with_code():
+        if has_cpp_compiler():
+            check_that_one_update_agrees("ppo", "discrete")
+        else:
+            check_that_it_falls_back(lambda compile: make("ppo", compile=compile), "could not be compiled")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
-@pytest.mark.parametrize("action", ACTION_SPACES)
-@pytest.mark.parametrize("path", PATHS)
-def test_one_update_agrees_with_eager_in_cpp(path, action):
+@pytest.mark.parametrize(
+    ("path", "action"),
+    [*((path, "discrete") for path in PATHS)]
+    + [(path, action) for path in ("ppo", "reinforce", "baseline_pg") for action in ACTION_SPACES if action != "discrete"],
+)
+def test_every_update_in_cpp_agrees_with_eager(path, action):
     with with_code():
         check_that_one_update_agrees(path, action)
 
