@@ -72,7 +72,7 @@ class Compiler:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self._compilations: Counter[tuple[Any, int | None]] = Counter()
+        self._compilations: Counter[tuple[str, int | None]] = Counter()
 
     def session(
         self,
@@ -93,16 +93,15 @@ class Compiler:
         """
         return Session(self, function, policy, constants, name, usual_size)
 
-    def count(self, function: Callable[..., Figures], size: int | None, name: str) -> None:
+    def count(self, name: str, size: int | None) -> None:
         """
         Take note of a compilation. A Python number that a policy changes at every call, say, makes a new graph every time.
 
-        :param function: what was compiled
+        :param name: what was compiled
         :param size: for which number of rows; ``None``: for any
-        :param name: what it is, for messages
         """
-        self._compilations[function, size] += 1
-        if self._compilations[function, size] > _MAX_COMPILATIONS:
+        self._compilations[name, size] += 1
+        if self._compilations[name, size] > _MAX_COMPILATIONS:
             self.give_up(f"{name} had to be compiled again and again: something that it reads is another one each time")
 
     def give_up(self, reason: str) -> None:
@@ -175,7 +174,7 @@ class Session:
             self._compiler.give_up(f"{self._name} could not be compiled ({type(error).__name__}: {_first_line(error)})")
             return None
         if _recorder.n_compiled:
-            self._compiler.count(self._function, size, self._name)
+            self._compiler.count(self._name, size)
         if (call := _recorder.take()) is not None and (wired := _wire(call, tensors, outputs)) is not None:
             self._wired[layout] = wired
         return _copied(outputs)

@@ -124,7 +124,7 @@ class GradientStep(ExitStack):
 
     def _session(self, function: Callable[..., Figures], *constants: Any) -> Session:
         coefficients = _as_tensors(self._coefficients, self._parameters[0].device) if self._compiler.enabled else {}
-        name = f"the update of {type(self._loss.__self__).__name__}"  # type: ignore[attr-defined]
+        name = f"the update of {type(self._loss.__self__).__name__} ({self._loss.__name__})"  # type: ignore[attr-defined]
         constants = (self._loss, coefficients, *constants)
         return self._compiler.session(function, self._policy, *constants, name=name, usual_size=self._usual_size)
 
