@@ -9,9 +9,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from crashalgos import PPO
 
 SEEDS = range(10)
-#: CartPole-v1 as RL Zoo tunes it, stopped where the runs still differ
+#: CartPole-v1 as RL Zoo tunes it, at a constant rate. Much shorter, and the returns of seeds differ by hundreds
 SETTINGS = dict(n_steps=32, batch_size=256, gae_lambda=0.8, gamma=0.98, n_epochs=20, learning_rate=1e-3, device="cpu")
-N_TIMESTEPS = 12_000
+N_TIMESTEPS = 30_000
 
 
 def final_return(seed: int, compile: bool) -> float:
@@ -33,4 +33,4 @@ def test_final_returns_do_not_differ():
     print(f"\neager {returns[:, 0].tolist()}\ncompiled {returns[:, 1].tolist()}")
     print(f"means {returns.mean(axis=0).tolist()}, difference in [{low:.1f}, {high:.1f}] (95 %)")
     assert low <= 0 <= high
-    assert returns.mean() > 150  # both learn: a policy at random gets 22
+    assert returns.mean(axis=0).min() > 200  # both learn: a policy at random gets 22
