@@ -79,6 +79,9 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
     max_grad_norm: float | None  # type: ignore[assignment]
     #: While a rollout lasts
     _compiled_forward: Session | None = None
+    #: Rollouts of a training that this one resumes (see :class:`~crashalgos.common.checkpoint.ResumeCallback`)
+    _iterations_before = 0
+    _log_interval = 1
 
     def __init__(
         self,
@@ -468,12 +471,27 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         :param progress_bar: Display a progress bar using tqdm and rich
         :return: the trained model
         """
+        self._iterations_before = 0
+        # SB3 counts iterations from the beginning of this call: which are logged is for `dump_logs` to say
+        self._log_interval = log_interval
+        every = None if log_interval is None else 1
         return super().learn(
-            total_timesteps, callback, log_interval, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
+            total_timesteps, callback, every, tb_log_name or type(self).__name__, reset_num_timesteps, progress_bar
         )
 
+    def dump_logs(self, iteration: int = 0) -> None:
+        """
+        Write the log, if it is the iteration's turn.
+
+        :param iteration: Number of rollouts of this process; those that an earlier one made are added
+        """
+        iteration += self._iterations_before
+        if iteration % self._log_interval == 0:
+            super().dump_logs(iteration)
+
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_sampler", "_compiler", "_compiled_forward"]
+        of_this_learn = ["_sampler", "_compiler", "_compiled_forward", "_iterations_before", "_log_interval"]
+        return [*super()._excluded_save_params(), *of_this_learn]
 
 
 def _forward(policy: Any, obs: Any) -> dict[str, th.Tensor]:

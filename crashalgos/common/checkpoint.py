@@ -1,0 +1,386 @@
+"""Training that goes on after its process was killed, to the same weights: checkpoints at which the envs start afresh."""
+
+import inspect
+import io
+import time
+import warnings
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
+from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, JSONOutputFormat, KVWriter, Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from crashalgos.common.checks import check_count
+from crashalgos.common.files import replacing
+from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
+from crashalgos.common.random_state import random_state, set_random_state
+
+_NORMALIZATION = ("obs_rms", "ret_rms", "training")
+# Of the model: what is asked of the environment anew, and what a new process measures from its own start
+_NOT_KEPT = {"_last_obs", "_last_original_obs", "_last_episode_starts", "start_time"}
+# Of a callback: who it works for
+_SURROUNDINGS = {"model", "locals", "globals", "parent"}
+
+
+class RenewableVecEnv(DummyVecEnv):
+    """
+    A ``DummyVecEnv`` that can make its envs anew: some keep something of the past when they are reset (of gymnasium's standard
+    envs, ``BipedalWalker-v3`` keeps its world). ``make_vec_env(…, vec_env_cls=RenewableVecEnv)`` makes one.
+
+    :param env_fns: functions that make the envs
+    """
+
+    def __init__(self, env_fns: list[Callable[[], gym.Env]]):
+        super().__init__(env_fns)
+        self._env_fns = env_fns
+
+    def renew(self) -> None:
+        """Close the envs and make new ones."""
+        for env in self.envs:
+            env.close()
+        self.envs = [make() for make in self._env_fns]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A callback that says itself what it has to remember; of all others it is the plain attributes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """:return: what it has to remember"""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """:param state: what ``state_dict`` gave, in a process that is gone"""
+
+
+class RestartCallback(BaseCallback):
+    """
+    Lets all envs start afresh at the first rollout after every ``checkpoint_freq`` env steps, from seeds that follow from the
+    model's seed and the number of the restart. For any of SB3's on-policy algorithms.
+
+    :param checkpoint_freq: env steps between restarts, long beside an episode: what was going on is broken off
+    """
+
+    def __init__(self, checkpoint_freq: int) -> None:
+        super().__init__()
+        check_count("checkpoint_freq", checkpoint_freq)
+        self.checkpoint_freq = checkpoint_freq
+        self.number = 0
+        self.entropy: Any = None
+
+    def _on_training_start(self) -> None:
+        self.number = self.model.num_timesteps // self.checkpoint_freq
+        # Without a seed, a random one
+        self.entropy = np.random.SeedSequence(self.model.seed).entropy
+
+    def _on_rollout_start(self) -> None:
+        # The first call after `train`, before anything is done with the envs' observations
+        number = self.model.num_timesteps // self.checkpoint_freq
+        if number > self.number:
+            self.number = number
+            self._at_checkpoint()
+            self._restart_envs()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _at_checkpoint(self) -> None:
+        """Before the envs start afresh."""
+
+    def _restart_envs(self) -> None:
+        assert isinstance(self.model, OnPolicyAlgorithm)
+        env = self.training_env
+        if isinstance(env.unwrapped, RenewableVecEnv):
+            env.unwrapped.renew()
+        (seed,) = np.random.SeedSequence(self.entropy, spawn_key=(self.number,)).generate_state(1)
+        env.seed(int(seed >> 1))  # an env adds its index, and all seeds fit 32 bits
+        self.model._last_obs = env.reset()  # type: ignore[assignment]
+        self.model._last_episode_starts = np.ones(env.num_envs, dtype=bool)
+
+
+class ResumeCallback(RestartCallback):
+    """
+    Makes ``learn`` resumable: it writes a checkpoint to a file, and where the file is there already, it goes on from it. A
+    program that was killed at any moment and is started again ends with the weights of one that was never killed, to the
+    last bit::
+
+        model = PPO("MlpPolicy", "CartPole-v1", seed=0)
+        model.learn(1_000_000, callback=ResumeCallback("ppo.checkpoint", checkpoint_freq=50_000))
+
+    At a checkpoint the envs start afresh, from seeds that follow from the model's seed and the checkpoint's number, in the
+    training that nobody kills, too: their state is not saved, and need not be. So the weights are not those of a training
+    without this callback. A checkpoint is written at the first rollout after every ``checkpoint_freq`` env steps, after
+    ``train``. It holds parameters, optimizers, every random state, ``VecNormalize``'s statistics, the absolute horizon of the
+    schedules, the windows of finished episodes, counters of the model and of all callbacks, what is pending in the logger,
+    and the logger's CSV, JSON and text files.
+
+    - It comes before callbacks that act on ``on_rollout_start``: first in the list is right.
+    - One instance and file serve one ``learn``. The file stays when the training has ended; a program that is started once
+      more does the last part again. Delete it to start anew.
+    - Of a callback, the attributes that are plain data are restored, unless it has ``state_dict`` and ``load_state_dict``.
+    - Envs have to be determined by the seed of a reset: :class:`RenewableVecEnv` is for those that are not. Not saved are
+      what a callable baseline or a user's wrapper keeps, and the random state of an evaluation env (SB3's ``EvalCallback``).
+    - ``compile=True``: the same where the resumed process compiles the same graphs.
+    - Whoever can write the file can run code when it is read.
+
+    :param path: the file
+    :param checkpoint_freq: env steps between checkpoints, long beside an episode
+    :raises ValueError: from ``learn``, if the file is of another training, naming what differs
+    """
+
+    model: PolicyGradientAlgorithm
+
+    def __init__(self, path: str | Path, checkpoint_freq: int) -> None:
+        super().__init__(checkpoint_freq)
+        self.path = Path(path)
+        self.rollouts = 0
+        self._started = False
+        self._found: dict[str, Any] | None = None
+
+    def _on_training_start(self) -> None:
+        if not isinstance(self.model, PolicyGradientAlgorithm):
+            raise ValueError(f"ResumeCallback is for REINFORCE, BaselinePG and PPO of crashalgos, not {type(self.model)}")
+        if self._started:
+            raise ValueError("A ResumeCallback serves one `learn`: make another one, with another file, for the next")
+        self._started = True
+        super()._on_training_start()
+        self._made_by = made_by(self.model, self.checkpoint_freq)
+        if not self.path.exists():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return
+        self._found = self._read()
+        # Now, for callbacks that start after this one (W&B continues its run, a bar its count); the rest when they all have
+        self.model.num_timesteps = self.num_timesteps = self._found["model"]["num_timesteps"]
+        set_callbacks_state(self.locals["callback"], self._found["callbacks"])
+
+    def _on_rollout_start(self) -> None:
+        if self._found is None:
+            super()._on_rollout_start()
+            return
+        self._restore(self._found)
+        self._found = None
+        self._restart_envs()
+
+    def _on_rollout_end(self) -> None:
+        self.rollouts += 1
+
+    def _at_checkpoint(self) -> None:
+        state = {
+            "made_by": self._made_by,
+            "torch": th.__version__,
+            "entropy": self.entropy,
+            "seconds": (time.time_ns() - self.model.start_time) / 1e9,
+            "parameters": self.model.get_parameters(),
+            "random": random_state(self.model),
+            "model": plain_attributes(self.model, _NOT_KEPT | {*self._made_by}),
+            "normalization": self._normalization(),
+            "callbacks": callbacks_state(self.locals["callback"]),
+            "logger": logger_state(self.logger),
+        }
+        content = io.BytesIO()
+        th.save(state, content)  # PyTorch's own writer does not say that a disk is full
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(content.getvalue())
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            state = th.load(self.path, map_location="cpu", weights_only=False)
+            made_by_then = state["made_by"]
+        except Exception as error:
+            raise ValueError(
+                f"the checkpoint {str(self.path)!r} cannot be read ({type(error).__name__}: {error}): delete it to start anew"
+            ) from error
+        changes = [
+            f"{name} was {made_by_then.get(name)!r}, is {self._made_by.get(name)!r}"
+            for name in {**made_by_then, **self._made_by}
+            if made_by_then.get(name) != self._made_by.get(name)
+        ]
+        if changes:
+            raise ValueError(
+                f"the checkpoint {str(self.path)!r} is of another training ({'; '.join(changes)}): "
+                "delete it, or use another file"
+            )
+        if state["torch"] != th.__version__:
+            warnings.warn(
+                f"The checkpoint is PyTorch {state['torch']}'s, this is {th.__version__}: bits may differ", stacklevel=2
+            )
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        model = self.model
+        model.set_parameters(state["parameters"], exact_match=True, device=model.device)
+        vars(model).update(state["model"])
+        model.start_time = time.time_ns() - int(state["seconds"] * 1e9)
+        normalization = model.get_vec_normalize_env()
+        if normalization is not None:
+            vars(normalization).update(state["normalization"])
+        set_callbacks_state(self.locals["callback"], state["callbacks"])
+        model._iterations_before = self.rollouts
+        self.entropy = state["entropy"]
+        set_logger_state(self.logger, state["logger"])
+        # The last: nothing is drawn after it but by the envs, as in the process that wrote it
+        set_random_state(model, state["random"])
+
+    def _normalization(self) -> dict[str, Any]:
+        normalization = self.model.get_vec_normalize_env()
+        return {name: getattr(normalization, name) for name in _NORMALIZATION if hasattr(normalization, name)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """:return: its counters"""
+        return {"n_calls": self.n_calls, "number": self.number, "rollouts": self.rollouts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """:param state: what ``state_dict`` gave"""
+        vars(self).update(state)
+
+
+def made_by(model: PolicyGradientAlgorithm, checkpoint_freq: int) -> dict[str, Any]:
+    """
+    :param model: a model that has begun to learn
+    :param checkpoint_freq: env steps between checkpoints
+    :return: what a resumed training has to have in common with it, as far as it is plain data
+    """
+    arguments = inspect.signature(type(model).__init__).parameters.keys() - {"verbose", "tensorboard_log", "policy"}
+    plain = {name: value for name, value in vars(model).items() if name in arguments and is_plain(value)}
+    return dict(sorted(plain.items())) | {
+        "algorithm": type(model).__name__,
+        "policy": model.policy_class.__name__,
+        "n_envs": model.n_envs,
+        "observation_space": str(model.observation_space),
+        "action_space": str(model.action_space),
+        "_total_timesteps": model._total_timesteps,
+        "checkpoint_freq": checkpoint_freq,
+    }
+
+
+def is_plain(value: Any) -> bool:
+    """
+    :param value: anything
+    :return: whether it is numbers, texts and arrays, and containers of these
+    """
+    if isinstance(value, dict):
+        return all(is_plain(item) for pair in value.items() for item in pair)
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return all(is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, complex, str, bytes, np.generic, np.ndarray))
+
+
+def plain_attributes(owner: object, left_out: set[str]) -> dict[str, Any]:
+    """
+    :param owner: a model or a callback
+    :param left_out: names
+    :return: the attributes that are plain
+    """
+    return {name: value for name, value in vars(owner).items() if name not in left_out and is_plain(value)}
+
+
+def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
+    """
+    :param callback: the root
+    :return: it, and all that it calls
+    """
+    yield callback
+    children = callback.callbacks if isinstance(callback, CallbackList) else []
+    if isinstance(callback, EventCallback) and callback.callback is not None:
+        children = [callback.callback]
+    for child in children:
+        yield from walk(child)
+
+
+def _by_name(root: BaseCallback) -> dict[tuple[str, int], BaseCallback]:
+    seen: defaultdict[str, int] = defaultdict(int)
+    found = {}
+    for callback in walk(root):
+        name = type(callback).__qualname__
+        found[name, seen[name]] = callback
+        seen[name] += 1
+    return found
+
+
+def callbacks_state(root: BaseCallback) -> dict[tuple[str, int], dict[str, Any]]:
+    """
+    :param root: the callback of ``learn``
+    :return: what each has to remember, by its class and its number among those of the class
+    """
+    return {
+        key: callback.state_dict() if isinstance(callback, Stateful) else plain_attributes(callback, _SURROUNDINGS)
+        for key, callback in _by_name(root).items()
+    }
+
+
+def set_callbacks_state(root: BaseCallback, states: dict[tuple[str, int], dict[str, Any]]) -> None:
+    """
+    :param root: the callback of ``learn``
+    :param states: what ``callbacks_state`` gave; a callback that was not there then, as a progress bar, keeps its own
+    """
+    for key, callback in _by_name(root).items():
+        if key not in states:
+            continue
+        if isinstance(callback, Stateful):
+            callback.load_state_dict(states[key])
+        else:
+            vars(callback).update(states[key])
+
+
+def logger_state(logger: Logger) -> dict[str, Any]:
+    """
+    :param logger: SB3's
+    :return: what is recorded and not yet dumped, and the content of its files
+    """
+    pending = {name: dict(getattr(logger, name)) for name in ("name_to_value", "name_to_count", "name_to_excluded")}
+    return pending | {"files": [file_state(output) for output in logger.output_formats if has_file(output)]}
+
+
+def set_logger_state(logger: Logger, state: dict[str, Any]) -> None:
+    """
+    :param logger: SB3's
+    :param state: what ``logger_state`` gave
+    """
+    for name in ("name_to_value", "name_to_count", "name_to_excluded"):
+        getattr(logger, name).clear()
+        getattr(logger, name).update(state[name])
+    outputs = [output for output in logger.output_formats if has_file(output)]
+    for output in outputs:
+        for file in state["files"]:
+            if file["format"] == type(output).__name__:
+                set_file_state(output, file)
+
+
+def has_file(output: KVWriter) -> bool:
+    """
+    :param output: one of the logger's
+    :return: whether it writes a text file of its own
+    """
+    return isinstance(output, (CSVOutputFormat, JSONOutputFormat)) or (
+        isinstance(output, HumanOutputFormat) and output.own_file
+    )
+
+
+def file_state(output: Any) -> dict[str, Any]:
+    """
+    :param output: one that has a file
+    :return: the file's content; of a CSV file also its columns
+    """
+    output.file.flush()
+    with open(output.file.name, newline="", encoding=output.file.encoding) as file:
+        content = file.read()
+    return {"format": type(output).__name__, "content": content, "keys": list(getattr(output, "keys", []))}
+
+
+def set_file_state(output: Any, state: dict[str, Any]) -> None:
+    """
+    :param output: one that has a file
+    :param state: what ``file_state`` gave
+    """
+    output.file.seek(0)
+    output.file.truncate()
+    output.file.write(state["content"])
+    output.file.flush()
+    if isinstance(output, CSVOutputFormat):
+        output.keys = list(state["keys"])

@@ -1,0 +1,43 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = ".tmp-"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    Write a file so that whoever looks, and whatever is killed, sees the old one or the new one. There is one writer at a time.
+
+    :param path: the file
+    :return: a path beside it; what the block leaves there takes the file's place, unless the block raises
+    """
+    temporary = path.with_name(_PREFIX + path.name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """
+    :param path: the file
+    :param text: what it holds, as a whole
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """
+    :param folder: a killed process may have left something unfinished in it
+    """
+    for path in folder.glob(f"{_PREFIX}*"):
+        path.unlink(missing_ok=True)
