@@ -1,28 +1,28 @@
-"""Many runs in parallel, each in a process of its own: one that fails takes no other with it."""
+"""Many runs: an executor says where they take place, and one that fails takes no other with it."""
 
 import multiprocessing
 import os
 import signal
-import socket
 import sys
+import threading
 import time
 import traceback
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from crashalgos.experiments.run import RunConfig, RunResult, claim_folder, run
-
-LOG_FILE = "output.log"
+from crashalgos.experiments.folder import CONFIG_FILE, claimed, make_folder, write_json
+from crashalgos.experiments.run import LOG_FILE, RunConfig, RunResult, finished, run
 
 # How long interrupted runs may take, together, to save their models and close their W&B runs (which may take 60 s).
 SECONDS_TO_STOP = 90.0
-# How long W&B's server may take to answer.
-SECONDS_TO_CONNECT = 3.0
+# How often in a row a run's process may die without having got further than those before it.
+DEATHS = 3
 
 
 @dataclass
@@ -35,13 +35,28 @@ class RunFailure:
     config: RunConfig
     reason: str
 
+    @property
+    def last_line(self) -> str:
+        """The line of the traceback that says what happened."""
+        return self.reason.strip().splitlines()[-1]
 
-@dataclass
-class _Running:
-    config: RunConfig
-    process: multiprocessing.process.BaseProcess
-    done: int = 0
-    outcome: RunResult | RunFailure | None = None
+
+Outcome = RunResult | RunFailure
+# A run's index and outcome, as they come
+Outcomes = Generator[tuple[int, Outcome], None, None]
+
+
+class Executor(Protocol):
+    """Where the runs of a grid take place: on this machine, or on others."""
+
+    def run(self, configs: Sequence[RunConfig], on_progress: Callable[[int, int], None]) -> Outcomes:
+        """
+        Do the runs; closing the generator stops those that are going on.
+
+        :param configs: the runs, each with a folder of its own, from which :func:`~crashalgos.experiments.run.run` resumes
+        :param on_progress: told now and then a run's index, and how much of its ``size`` is done
+        :return: index and outcome of each run, as they come
+        """
 
 
 def available_cores() -> int:
@@ -49,63 +64,127 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def go_offline_if_unreachable() -> None:
-    """Set ``WANDB_MODE=offline`` if W&B's server cannot be reached: each run would find that out anew, in half a minute."""
-    if os.environ.get("WANDB_MODE", "online") != "online":
-        return
-    try:
-        import wandb
-
-        url = wandb.setup().settings.base_url
-        wandb.teardown()
-    except Exception:  # the runs report what is wrong with W&B, and go on
-        return
-    server = urlsplit(url)
-    host = server.hostname or ""
-    if server.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
-        return
-    try:
-        address = host, server.port or (80 if server.scheme == "http" else 443)
-        socket.create_connection(address, timeout=SECONDS_TO_CONNECT).close()
-    except OSError as error:
-        os.environ["WANDB_MODE"] = "offline"
-        print(f"W&B: {url} cannot be reached ({error}); the runs are offline")
-
-
-def run_grid(configs: Sequence[RunConfig], jobs: int, unit: str = "step") -> list[RunResult | RunFailure]:
+def run_grid(
+    configs: Sequence[RunConfig],
+    executor: Executor,
+    folder: Path,
+    identity: Mapping[str, Any],
+    *,
+    free: Sequence[str] = (),
+    unit: str = "step",
+) -> list[Outcome]:
     """
-    Run them all, at most ``jobs`` at a time, with one bar for all. Ctrl-C stops every run and raises KeyboardInterrupt.
+    Do all runs that have not finished, with one bar for all. Ctrl-C stops every run and raises KeyboardInterrupt. The same
+    call again continues: runs that have finished are read from their folders.
 
     :param configs: the runs, each with a folder of its own, where ``output.log`` gets what it prints
-    :param jobs: how many processes
+    :param executor: where they take place
+    :param folder: the grid's own
+    :param identity: what the grid is, as plain data
+    :param free: keys of it that may differ the next time
     :param unit: what ``RunConfig.size`` counts
     :return: what each run came to, in the runs' order
+    :raises ValueError: if the folder is in use, or of another grid, naming what differs
     """
-    waiting = list(reversed(list(enumerate(configs))))
-    running: dict[Connection, tuple[int, _Running]] = {}
-    outcomes: dict[int, RunResult | RunFailure] = {}
     # Where nobody watches it move, a line every ten seconds is enough.
     pace = 0.1 if sys.stderr.isatty() else 10.0
-    total = sum(config.size for config in configs)
-    with tqdm(total=total, unit=unit, unit_scale=True, smoothing=0.05, mininterval=pace) as bar:
-        try:
+    with claimed(folder, identity, free):
+        write_json(folder / CONFIG_FILE, identity)
+        outcomes: dict[int, Outcome] = {
+            i: found for i, config in enumerate(configs) if (found := finished(config)) is not None
+        }
+        left = [i for i in range(len(configs)) if i not in outcomes]
+        done = [config.size if i in outcomes else 0 for i, config in enumerate(configs)]
+        total = sum(config.size for config in configs)
+        with tqdm(total=total, initial=sum(done), unit=unit, unit_scale=True, smoothing=0.05, mininterval=pace) as bar:
+
+            def advance(index: int, n: int) -> None:
+                # The last rollout may go past the end, and a run that is resubmitted comes from behind.
+                further = max(0, min(n, configs[index].size) - done[index])
+                done[index] += further
+                bar.update(further)
+
             _show(bar, len(configs), outcomes)
+            with closing(executor.run([configs[i] for i in left], lambda i, n: advance(left[i], n))) as coming:
+                for i, outcome in coming:
+                    outcomes[left[i]] = outcome
+                    advance(left[i], configs[left[i]].size)
+                    _show(bar, len(configs), outcomes)
+    return [outcomes[i] for i in range(len(configs))]
+
+
+def print_failures(outcomes: Sequence[Outcome]) -> None:
+    """
+    :param outcomes: what runs came to; of the failed ones, why they failed is printed
+    """
+    for outcome in outcomes:
+        if isinstance(outcome, RunFailure):
+            print(f"{outcome.config.name} failed:\n{outcome.reason.rstrip()}")
+
+
+def _show(bar: tqdm, n_runs: int, outcomes: Mapping[int, Outcome]) -> None:
+    failed = sum(isinstance(outcome, RunFailure) for outcome in outcomes.values())
+    bar.set_postfix_str(f"{len(outcomes)}/{n_runs} runs" + (f", {failed} failed" if failed else ""))
+
+
+@dataclass
+class _Process:
+    """
+    :param index: of the run
+    :param config: the run
+    :param done: how much of it is done
+    :param furthest: how far the processes before this one got
+    :param deaths: how many of them, in a row, did not get further than those before them
+    :param outcome: what it came to, when it has said so
+    """
+
+    index: int
+    config: RunConfig
+    process: multiprocessing.process.BaseProcess | None = None
+    done: int = 0
+    furthest: int = -1
+    deaths: int = 0
+    outcome: Outcome | None = None
+
+
+@dataclass
+class LocalExecutor:
+    """
+    A process for each run on this machine. A run whose process dies (killed, out of memory) is resubmitted and resumes; after
+    ``DEATHS`` in a row without any progress it has failed. The processes do not outlive this one.
+
+    :param jobs: how many at a time
+    """
+
+    jobs: int
+
+    def run(self, configs: Sequence[RunConfig], on_progress: Callable[[int, int], None]) -> Outcomes:
+        """
+        :param configs: the runs
+        :param on_progress: told now and then a run's index, and how much of it is done
+        :return: index and outcome of each run, as they come
+        """
+        waiting = [_Process(index, config) for index, config in enumerate(configs)]
+        running: dict[Connection, _Process] = {}
+        try:
             while waiting or running:
-                while waiting and len(running) < jobs:
-                    index, config = waiting.pop()
-                    receiver, process = _start(config)
-                    running[receiver] = index, _Running(config, process)
+                while waiting and len(running) < self.jobs:
+                    current = waiting.pop(0)
+                    receiver, current.process = _start(current.config)
+                    running[receiver] = current
                 ready = wait(list(running))
                 for receiver in [receiver for receiver in running if receiver in ready]:
-                    index, current = running[receiver]
-                    if not _receive(receiver, current, bar):
-                        del running[receiver]
-                        outcomes[index] = _end(current, bar)
-                        _show(bar, len(configs), outcomes)
-        except BaseException:
-            _stop([current.process for _, current in running.values()])
-            raise
-    return [outcomes[index] for index in range(len(configs))]
+                    current = running[receiver]
+                    if _receive(receiver, current):
+                        on_progress(current.index, current.done)
+                        continue
+                    del running[receiver]
+                    if (outcome := _end(current)) is not None:
+                        yield current.index, outcome
+                    else:
+                        waiting.insert(0, current)
+        finally:
+            _stop([current.process for current in running.values() if current.process is not None])
 
 
 def _start(config: RunConfig) -> tuple[Connection, multiprocessing.process.BaseProcess]:
@@ -130,9 +209,10 @@ def _work(config: RunConfig, sender: Connection) -> None:
     :param sender: gets numbers (progress), at last the outcome
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    outcome: RunResult | RunFailure
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    outcome: Outcome
     try:
-        claim_folder(config.folder)
+        make_folder(config.folder)
         log = os.open(config.folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -145,17 +225,24 @@ def _work(config: RunConfig, sender: Connection) -> None:
     sender.send(outcome)
 
 
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    # At once: who starts the grid again finds the folder free, and nothing is lost that the checkpoint does not hold.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _interrupt(signum: int, frame: object) -> None:
     # Once: a second one would cut the saving short.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
-def _receive(receiver: Connection, current: _Running, bar: tqdm) -> bool:
+def _receive(receiver: Connection, current: _Process) -> bool:
     """
     :param receiver: has a message, or has been closed by the process's end
     :param current: gets the message
-    :param bar: moves
     :return: whether more may come
     """
     try:
@@ -164,34 +251,32 @@ def _receive(receiver: Connection, current: _Running, bar: tqdm) -> bool:
         receiver.close()
         return False
     if isinstance(message, int):
-        _advance(current, message, bar)
+        current.done = message
     else:
         current.outcome = message
     return True
 
 
-def _advance(current: _Running, done: int, bar: tqdm) -> None:
-    # The last rollout may go past the end.
-    done = min(done, current.config.size)
-    bar.update(done - current.done)
-    current.done = done
-
-
-def _end(current: _Running, bar: tqdm) -> RunResult | RunFailure:
+def _end(current: _Process) -> Outcome | None:
+    """
+    :param current: its process has ended
+    :return: what the run came to; ``None`` if it is to be resubmitted
+    """
+    assert current.process is not None
     current.process.join()
-    _advance(current, current.config.size, bar)
     if current.outcome is not None:
         return current.outcome
+    current.deaths = 0 if current.done > current.furthest else current.deaths + 1
+    current.furthest = max(current.furthest, current.done)
+    if current.deaths < DEATHS:
+        return None
     code = current.process.exitcode or 0
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
     return RunFailure(
-        current.config, f"the run's process {how} before it had a result; see {current.config.folder / LOG_FILE}"
+        current.config,
+        f"the run's process {how} before it had a result, {DEATHS} times without getting further; "
+        f"see {current.config.folder / LOG_FILE}",
     )
-
-
-def _show(bar: tqdm, n_runs: int, outcomes: dict[int, RunResult | RunFailure]) -> None:
-    failed = sum(isinstance(outcome, RunFailure) for outcome in outcomes.values())
-    bar.set_postfix_str(f"{len(outcomes)}/{n_runs} runs" + (f", {failed} failed" if failed else ""))
 
 
 def _stop(processes: Sequence[multiprocessing.process.BaseProcess]) -> None:

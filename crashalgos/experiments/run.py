@@ -1,8 +1,8 @@
-"""One run: one algorithm in one environment with one seed, in a folder of its own."""
+"""One run: one algorithm in one environment with one seed, in a folder of its own, from which it resumes."""
 
-import json
-import tempfile
+import os
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -14,10 +14,24 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
+from crashalgos.common.checkpoint import RenewableVecEnv, RestartCallback, ResumeCallback
 from crashalgos.common.checks import check_count
-from crashalgos.experiments.evaluation import Evaluation, EvaluationCallback
+from crashalgos.common.files import remove_unfinished, replacing
+from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
+from crashalgos.experiments.evaluation import Clock, Evaluation, EvaluationCallback, read_evaluations
+from crashalgos.experiments.folder import (
+    CONFIG_FILE,
+    check_same,
+    claimed,
+    clear,
+    make_folder,
+    read_status,
+    write_json,
+    write_status,
+)
 from crashalgos.experiments.registry import algorithm_class, check_environment
 from crashalgos.experiments.settings import Settings, check_names, constructor_arguments
 from crashalgos.tracking import WandbCallback
@@ -27,8 +41,18 @@ EVALUATION_SEED = 1_000_000
 # The distance of one run's evaluation seeds from the next run's: a run takes one seed an episode.
 EVALUATION_SEEDS_A_RUN = 1_000
 
-CONFIG_FILE = "config.json"
+EVALUATIONS_FILE = "evaluations.csv"
 MODEL_FILE = "model.zip"
+NORMALIZATION_FILE = "vec_normalize.pkl"
+CHECKPOINT_FILE = "checkpoint.pt"
+LOG_FILE = "output.log"
+
+# What a run's results do not depend on.
+_FREE = {"name", "folder", "track", "project", "verbose", "progress_bar"}
+
+
+class NotApplicable(ValueError):
+    """The algorithm cannot act in the environment's action space."""
 
 
 @dataclass
@@ -39,12 +63,14 @@ class RunConfig:
     :param algo: the algorithm's name in the registry
     :param env: the environment's id
     :param settings: what is tuned: steps, copies of the environment, hyperparameters
-    :param folder: the run's own folder: ``config.json``, ``progress.csv``, ``evaluations.csv``, ``model.zip``, with
-        normalisation ``vec_normalize.pkl``, and W&B's ``wandb/``
+    :param folder: the run's own folder: ``config.json``, ``status.json``, ``progress.csv``, ``evaluations.csv``,
+        ``model.zip``, with normalisation ``vec_normalize.pkl``, W&B's ``wandb/``; until it has finished ``checkpoint.pt``
+    :param variant: what the algorithm with these settings is called; by default as the algorithm
     :param seed: of the model, its environments and its evaluation
     :param n_updates: end after this many updates, if that comes before ``settings.n_timesteps``; 0: it never does
     :param eval_freq: environment steps between evaluations; 0: no evaluation
     :param eval_episodes: episodes of one evaluation
+    :param checkpoint_freq: environment steps between checkpoints, where the environments start afresh; 0: none
     :param threads: PyTorch's threads; 0: as many as PyTorch takes
     :param device: PyTorch's device; small networks are fastest on the CPU
     :param track: whether W&B tracks the run
@@ -57,10 +83,12 @@ class RunConfig:
     env: str
     settings: Settings
     folder: Path
+    variant: str = ""
     seed: int = 0
     n_updates: int = 0
     eval_freq: int = 5_000
     eval_episodes: int = 10
+    checkpoint_freq: int = 25_000
     threads: int = 1
     device: str = "cpu"
     track: bool = True
@@ -69,9 +97,14 @@ class RunConfig:
     progress_bar: bool = False
 
     @property
+    def contender(self) -> str:
+        """What the algorithm with these settings is called."""
+        return self.variant or self.algo
+
+    @property
     def name(self) -> str:
         """What the run is called."""
-        return f"{self.algo}-{self.env}-seed{self.seed}".replace("/", "-").replace(":", "-")
+        return f"{self.contender}-{self.env}-seed{self.seed}".replace("/", "-").replace(":", "-")
 
     @property
     def size(self) -> int:
@@ -91,7 +124,7 @@ class RunResult:
     :param config: the run
     :param num_timesteps: environment steps taken, the last rollout's end included
     :param seconds: wall time of the training; evaluation, and W&B's start and finish, are left out
-    :param evaluations: one for each step of the grid
+    :param evaluations: one for each step of the grid and each mode
     :param wandb_folder: the W&B run's folder; ``None`` if it was not tracked
     :param wandb_url: the W&B run's page; ``None`` if it is not online
     """
@@ -105,8 +138,8 @@ class RunResult:
 
     @property
     def final_return(self) -> float:
-        """Mean return of the last evaluation."""
-        return self.evaluations[-1].mean_return
+        """Mean return of the last deterministic evaluation."""
+        return next(e.mean_return for e in reversed(self.evaluations) if e.mode == "deterministic")
 
     @property
     def steps_per_second(self) -> float:
@@ -116,22 +149,81 @@ class RunResult:
 
 def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> RunResult:
     """
-    Train, evaluating and tracking on the way. Whatever ends the training, the model is saved as it is then.
+    Train, evaluating and tracking on the way. A run that has finished is read from its folder; one that was interrupted, or
+    killed, resumes from its last checkpoint (peers start again from zero), and ends as if it had not been. Whatever ends the
+    training, the model is saved as it is then.
 
     :param config: the run
+    :param on_progress: told now and then how much of ``config.size`` is done
+    :return: what it came to
+    :raises ValueError: if the folder is of a run with another configuration, naming what differs, or in use
+    """
+    with claimed(config.folder, config.as_dict(), _FREE):
+        if (result := finished(config)) is not None:
+            return result
+        prepare(config)
+        try:
+            result = train(config, on_progress)
+        except BaseException as error:
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+            reason = "".join(traceback.format_exception_only(error)).strip()
+            # On a full disk this fails, too: what happened first is what counts
+            finish([lambda: write_status(config.folder, {"state": state, "reason": reason})], error)
+            raise
+        write_status(
+            config.folder,
+            {
+                "state": "finished",
+                "num_timesteps": result.num_timesteps,
+                "seconds": result.seconds,
+                "wandb_folder": None if result.wandb_folder is None else os.path.relpath(result.wandb_folder, config.folder),
+                "wandb_url": result.wandb_url,
+            },
+        )
+        (config.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        return result
+
+
+def finished(config: RunConfig) -> RunResult | None:
+    """
+    :param config: a run
+    :return: what it came to, read from its folder; ``None`` if it has not finished
+    """
+    status = read_status(config.folder)
+    if status.get("state") != "finished":
+        return None
+    evaluations = read_evaluations(config.folder / EVALUATIONS_FILE) if config.eval_freq > 0 else []
+    wandb_folder = None if status["wandb_folder"] is None else config.folder / status["wandb_folder"]
+    return RunResult(config, status["num_timesteps"], status["seconds"], evaluations, wandb_folder, status["wandb_url"])
+
+
+def prepare(config: RunConfig) -> None:
+    """
+    :param config: a run; what an earlier attempt left is removed, except for its checkpoint and what belongs to it
+    """
+    remove_unfinished(config.folder)
+    if not (config.folder / CHECKPOINT_FILE).exists():
+        clear(config.folder, keep={LOG_FILE})
+    write_json(config.folder / CONFIG_FILE, config.as_dict())
+    write_status(config.folder, {"state": "running"})
+
+
+def train(config: RunConfig, on_progress: Callable[[int], None] | None) -> RunResult:
+    """
+    :param config: a run; its folder is prepared
     :param on_progress: told now and then how much of ``config.size`` is done
     :return: what it came to
     """
     if config.threads > 0:
         th.set_num_threads(config.threads)
-    claim_folder(config.folder)
-    (config.folder / CONFIG_FILE).write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
-
     model = make_model(config)
     model.set_logger(configure(str(config.folder), ["csv", "stdout"] if config.verbose else ["csv"]))
-    evaluation = make_evaluation(config) if config.eval_freq > 0 else None
     clock = Clock()
-    callbacks: list[BaseCallback] = [clock] if evaluation is None else [clock, evaluation]
+    evaluation = make_evaluation(config, clock) if config.eval_freq > 0 else None
+    # The checkpoint before all that act at the start of a rollout: they are to find the state restored.
+    callbacks: list[BaseCallback] = [clock, *make_checkpoints(config, model)]
+    if evaluation is not None:
+        callbacks.append(evaluation)
     if config.n_updates > 0:
         callbacks.append(StopAfterUpdates(config.n_updates))
     if on_progress is not None:
@@ -158,7 +250,7 @@ def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> 
     return RunResult(
         config,
         model.num_timesteps,
-        clock.seconds - (evaluation.seconds if evaluation is not None else 0.0),
+        clock.seconds,
         evaluation.evaluations if evaluation is not None else [],
         tracking.run_dir if tracking is not None else None,
         tracking.run_url if tracking is not None else None,
@@ -190,10 +282,11 @@ def check(config: RunConfig) -> None:
     Make the environment, the model and the folder once, so that a mistake shows before any work.
 
     :param config: a run
-    :raises ValueError: for an unknown name, an impossible value, or a folder that cannot be written to or has been used
+    :raises NotApplicable: if the algorithm cannot act in the environment
+    :raises ValueError: for an unknown name, an impossible value, or a folder that cannot be written to or is of another run
     """
     check_count("seed", config.seed, low=0)
-    for name in ("n_updates", "eval_freq", "threads"):
+    for name in ("n_updates", "eval_freq", "checkpoint_freq", "threads"):
         check_count(name, getattr(config, name), low=0)
     check_count("eval_episodes", config.eval_episodes)
     check_count("n_timesteps", config.settings.n_timesteps)
@@ -204,12 +297,16 @@ def check(config: RunConfig) -> None:
         close(make_model(replace(config, verbose=0)))
     except ValueError:
         raise
-    except (AssertionError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{config.algo} on {config.env}: {error}") from error
+    except AssertionError as error:
+        kind = NotApplicable if str(error).startswith("The algorithm only supports") else ValueError
+        raise kind(f"{config.contender} on {config.env}: {error}") from error
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"{config.contender} on {config.env}: {error}") from error
     except Exception as error:
         # The message of these says little without the type.
-        raise ValueError(f"{config.algo} on {config.env}: {type(error).__name__}: {error}") from error
-    claim_folder(config.folder)
+        raise ValueError(f"{config.contender} on {config.env}: {type(error).__name__}: {error}") from error
+    make_folder(config.folder)
+    check_same(config.folder, config.as_dict(), _FREE)
     if config.track:
         make_tracking(config)
 
@@ -219,25 +316,8 @@ def untuned(configs: Iterable[RunConfig]) -> str:
     :param configs: runs
     :return: in one line, which have their algorithm's defaults because nothing is tuned for the environment; empty for none
     """
-    names = dict.fromkeys(f"{config.algo} on {config.env}" for config in configs if not config.settings.tuned)
+    names = dict.fromkeys(f"{config.contender} on {config.env}" for config in configs if not config.settings.tuned)
     return f"class defaults (untuned): {', '.join(names)}" if names else ""
-
-
-def claim_folder(folder: Path) -> None:
-    """
-    Make a folder for results.
-
-    :param folder: it need not exist
-    :raises ValueError: if nothing can be written there, or if results are there already
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ValueError(f"cannot write to output folder {str(folder)!r}: {error.strerror}") from error
-    if (folder / CONFIG_FILE).exists():
-        raise ValueError(f"output folder {str(folder)!r} already holds results")
 
 
 def make_model(config: RunConfig) -> BaseAlgorithm:
@@ -270,7 +350,7 @@ def make_env(config: RunConfig, n_envs: int, seed: int, training: bool) -> VecEn
     :param training: whether normalisation learns
     :return: the environment, monitored, and normalised if the settings say so
     """
-    env = make_vec_env(config.env, n_envs=n_envs, seed=seed)
+    env = make_vec_env(config.env, n_envs=n_envs, seed=seed, vec_env_cls=RenewableVecEnv)
     normalize = config.settings.normalize
     if normalize is False:
         return env
@@ -280,15 +360,29 @@ def make_env(config: RunConfig, n_envs: int, seed: int, training: bool) -> VecEn
     return VecNormalize(env, training=training, **arguments)
 
 
-def make_evaluation(config: RunConfig) -> EvaluationCallback:
+def make_checkpoints(config: RunConfig, model: BaseAlgorithm) -> list[BaseCallback]:
     """
     :param config: a run
+    :param model: its model
+    :return: what restarts its environments, also a peer's, so that equal algorithms stay equal; ours can resume there
+    """
+    if config.checkpoint_freq == 0 or not isinstance(model, OnPolicyAlgorithm):
+        return []
+    if isinstance(model, PolicyGradientAlgorithm):
+        return [ResumeCallback(config.folder / CHECKPOINT_FILE, config.checkpoint_freq)]
+    return [RestartCallback(config.checkpoint_freq)]
+
+
+def make_evaluation(config: RunConfig, clock: Clock) -> EvaluationCallback:
+    """
+    :param config: a run
+    :param clock: its training's wall time
     :return: its evaluation, with an environment of its own
     """
     seed = EVALUATION_SEED + EVALUATION_SEEDS_A_RUN * config.seed
     env = make_env(config, n_envs=config.eval_episodes, seed=seed, training=False)
-    path = config.folder / "evaluations.csv"
-    return EvaluationCallback(env, config.eval_freq, config.settings.n_timesteps, seed, path)
+    path = config.folder / EVALUATIONS_FILE
+    return EvaluationCallback(env, config.eval_freq, config.settings.n_timesteps, seed, path, clock)
 
 
 def make_tracking(config: RunConfig) -> WandbCallback:
@@ -297,11 +391,11 @@ def make_tracking(config: RunConfig) -> WandbCallback:
     :return: its W&B callback
     """
     # The hyperparameters, and what else the model knows, the callback finds out itself.
-    names = ("algo", "env", "seed", "n_updates", "eval_freq", "eval_episodes", "threads")
+    names = ("algo", "variant", "env", "seed", "n_updates", "eval_freq", "eval_episodes", "checkpoint_freq", "threads")
     return WandbCallback(
         config.project,
         name=config.name,
-        group=f"{config.algo}-{config.env}".replace("/", "-").replace(":", "-"),
+        group=f"{config.contender}-{config.env}".replace("/", "-").replace(":", "-"),
         config={"run": {name: getattr(config, name) for name in names} | {"n_timesteps": config.settings.n_timesteps}},
         dir=config.folder,
     )
@@ -312,10 +406,12 @@ def save(model: BaseAlgorithm, folder: Path) -> None:
     :param model: a model
     :param folder: where it goes, with the statistics of its normalisation
     """
-    model.save(folder / MODEL_FILE)
+    with replacing(folder / MODEL_FILE) as temporary:
+        model.save(temporary)
     normalization = model.get_vec_normalize_env()
     if normalization is not None:
-        normalization.save(str(folder / "vec_normalize.pkl"))
+        with replacing(folder / NORMALIZATION_FILE) as temporary:
+            normalization.save(str(temporary))
 
 
 def close(model: BaseAlgorithm, evaluation: EvaluationCallback | None = None) -> None:
@@ -326,26 +422,6 @@ def close(model: BaseAlgorithm, evaluation: EvaluationCallback | None = None) ->
     for env in (model.get_env(), evaluation.env if evaluation is not None else None):
         if env is not None:
             env.close()
-
-
-class Clock(BaseCallback):
-    """The training's wall time. First in the list, it leaves out W&B's start and finish, but not its part of each log call."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds = 0.0
-        self.start: float | None = None
-
-    def _on_rollout_start(self) -> None:
-        if self.start is None:
-            self.start = time.perf_counter()
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_training_end(self) -> None:
-        if self.start is not None:
-            self.seconds = time.perf_counter() - self.start
 
 
 class StopAfterUpdates(BaseCallback):
@@ -393,3 +469,11 @@ class ReportProgress(BaseCallback):
             self.told_at = time.monotonic()
             self.tell(self.rollouts if self.in_updates else self.num_timesteps)
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """:return: how many rollouts there were; when it told is this process's affair"""
+        return {"rollouts": self.rollouts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """:param state: what ``state_dict`` gave"""
+        self.rollouts = state["rollouts"]

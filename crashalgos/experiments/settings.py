@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ class Settings:
     normalize: bool | dict[str, Any] = False
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     tuned: bool = False
+
+    def as_entry(self) -> dict[str, Any]:
+        """:return: one environment's mapping, in RL Zoo's format"""
+        entry: dict[str, Any] = {"n_envs": self.n_envs, "n_timesteps": self.n_timesteps, "policy": self.policy}
+        if self.normalize:
+            entry["normalize"] = self.normalize
+        return entry | self.hyperparameters
 
 
 def load_settings(algo: str, env_id: str) -> Settings:
@@ -83,6 +90,18 @@ def parse_settings(algo: str, entry: Mapping[str, Any], where: str) -> Settings:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return settings
+
+
+def merged(algo: str, settings: Settings, overrides: Mapping[str, Any], where: str) -> Settings:
+    """
+    :param algo: the algorithm's name
+    :param settings: its settings
+    :param overrides: what differs, in RL Zoo's format
+    :param where: where it stands, for messages
+    :return: settings with what differs
+    :raises ValueError: if a key is no argument of the algorithm's constructor
+    """
+    return replace(parse_settings(algo, settings.as_entry() | dict(overrides), where), tuned=settings.tuned)
 
 
 def constructor_parameters(algorithm: type[BaseAlgorithm]) -> dict[str, inspect.Parameter]:

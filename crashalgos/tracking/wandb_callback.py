@@ -133,6 +133,15 @@ class WandbCallback(BaseCallback):
         if self._run is not None:
             self._end_run(exit_code)
 
+    def state_dict(self) -> dict[str, Any]:
+        """:return: which run a process that resumes the training has to continue"""
+        return {"run_id": self.run_id, "offline": self._offline}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """:param state: what ``state_dict`` gave in a process that is gone; heeded if no run has begun"""
+        if self._run is None:
+            self.run_id, self._offline = state["run_id"], state["offline"]
+
     def _begin_run(self) -> None:
         import wandb
 

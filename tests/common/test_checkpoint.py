@@ -235,7 +235,8 @@ STANDARD_ENVS = [
 
 
 @pytest.mark.parametrize("env_id", STANDARD_ENVS)
-def test_envs_that_restart_are_like_new_ones(env_id: str) -> None:
+def test_envs_that_restart_are_like_new_ones(env_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into the working directory
     used, new = (make_vec_env(env_id, 1, seed=seed, vec_env_cls=RenewableVecEnv) for seed in (1, 2))
     used.action_space.seed(0)
     actions = [np.array([used.action_space.sample()]) for _ in range(150)]

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -10,6 +11,16 @@ import numpy as np
 from gymnasium import spaces
 
 FAILING_SEED, KILLED_SEED = 1, 2
+
+
+def died_before() -> bool:
+    """Whether it was to die once, and has: a file that the environment variable names is the memory of it."""
+    name = os.environ.get("CRASH_ENV_DIES_ONCE")
+    if name is None:
+        return False
+    died = Path(name).exists()
+    Path(name).touch()
+    return died
 
 
 class CrashEnv(gym.Env):
@@ -30,7 +41,7 @@ class CrashEnv(gym.Env):
         super().reset(seed=seed)
         if seed == FAILING_SEED:
             raise RuntimeError("this seed fails")
-        if seed == KILLED_SEED:
+        if seed == KILLED_SEED and not died_before():
             os.kill(os.getpid(), signal.SIGKILL)
         self.t = 0
         return np.zeros(1, dtype=np.float32), {}

@@ -1,41 +1,124 @@
 import os
+import signal
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import wandb
 
 from crashalgos.experiments import grid
-from crashalgos.experiments.grid import LOG_FILE, RunFailure, go_offline_if_unreachable, run_grid
-from crashalgos.experiments.run import RunConfig, RunResult
+from crashalgos.experiments.folder import claimed
+from crashalgos.experiments.grid import LocalExecutor, Outcomes, RunFailure, run_grid
+from crashalgos.experiments.run import LOG_FILE, RunConfig, RunResult, run
 from crashalgos.experiments.settings import Settings
+from crashalgos.experiments.wandb_runs import go_offline_if_unreachable
 
+ROOT = Path(__file__).parents[2]
 ENV = "crash_env:Crash-v0"
+
+
+def make_configs(folder: Path, seeds: Sequence[int], env: str = ENV) -> list[RunConfig]:
+    settings = Settings(n_timesteps=50, hyperparameters={"n_steps": 5})
+    return [
+        RunConfig("sb3-a2c", env, settings, folder / str(seed), seed=seed, eval_freq=25, eval_episodes=1, track=False)
+        for seed in seeds
+    ]
 
 
 def test_a_run_that_fails_or_dies_takes_no_other_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    settings = Settings(n_timesteps=50, hyperparameters={"n_steps": 5})
+    monkeypatch.setattr(grid, "DEATHS", 2)
     # Seed 1 raises an error, seed 2 is killed (crash_env.py).
-    configs = [
-        RunConfig("sb3-a2c", ENV, settings, tmp_path / str(seed), seed=seed, eval_freq=25, eval_episodes=1, track=False)
-        for seed in (0, 1, 2, 3)
-    ]
-    outcomes = run_grid(configs, jobs=2)
+    configs = make_configs(tmp_path, (0, 1, 2, 3))
+    outcomes = run_grid(configs, LocalExecutor(2), tmp_path, {"seeds": 4})
     assert [outcome.config.seed for outcome in outcomes] == [0, 1, 2, 3]
     finished, failed, killed, last = outcomes
     assert isinstance(finished, RunResult) and isinstance(last, RunResult)
     assert finished.final_return == last.final_return == 5.0
-    assert isinstance(failed, RunFailure) and failed.reason.rstrip().endswith("RuntimeError: this seed fails")
-    assert isinstance(killed, RunFailure) and "was killed by SIGKILL" in killed.reason
+    assert isinstance(failed, RunFailure) and failed.last_line == "RuntimeError: this seed fails"
+    assert isinstance(killed, RunFailure)
+    assert "was killed by SIGKILL before it had a result, 2 times without getting further" in killed.reason
     # What a run prints is in its own folder, not across the bar.
     assert "this seed fails" in (tmp_path / "1" / LOG_FILE).read_text()
     shown = capfd.readouterr().err
     assert "this seed fails" not in shown
     assert "4/4 runs, 2 failed" in shown and "200/200" in shown
+
+
+def test_a_process_that_dies_is_resubmitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setenv("CRASH_ENV_DIES_ONCE", str(tmp_path / "died"))
+    (outcome,) = run_grid(make_configs(tmp_path, (2,)), LocalExecutor(1), tmp_path, {})
+    assert (tmp_path / "died").exists()
+    assert isinstance(outcome, RunResult) and outcome.final_return == 5.0
+
+
+class Untouchable:
+    """An executor for grids that have nothing left to do."""
+
+    def run(self, configs: Sequence[RunConfig], on_progress: object) -> Outcomes:
+        assert not configs
+        yield from ()
+
+
+def test_the_same_grid_again_does_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    configs = make_configs(tmp_path, (0, 3))
+    first = [run(config) for config in configs]
+    assert run_grid(configs, Untouchable(), tmp_path, {"seeds": 2}) == first
+    assert "2/2 runs" in capfd.readouterr().err
+    with pytest.raises(ValueError, match=r"holds results of another configuration \(seeds was 2, is 3\)"):
+        run_grid(configs, Untouchable(), tmp_path, {"seeds": 3})
+    run_grid(configs, Untouchable(), tmp_path, {"seeds": 2, "command": "another"}, free=["command"])
+    monkeypatch.setattr("crashalgos.experiments.folder.SECONDS_TO_LET_GO", 0.1)
+    with claimed(tmp_path, {}, ["seeds", "command"]), pytest.raises(ValueError, match="is in use"):
+        run_grid(configs, Untouchable(), tmp_path, {"seeds": 2})
+
+
+def test_runs_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from crashalgos.experiments.grid import LocalExecutor, run_grid\n"
+        "from tests.experiments.test_grid import make_configs\n"
+        "if __name__ == '__main__':\n"
+        "    run_grid(make_configs(Path(sys.argv[1]), (0, 3), 'crash_env:Slow-v0'), LocalExecutor(2), Path(sys.argv[1]), {})\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        evaluated = [tmp_path / str(seed) / "evaluations.csv" for seed in (0, 3)]
+        deadline = time.monotonic() + 120
+        while not all(path.exists() and path.read_text().count("\n") > 1 for path in evaluated):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20
+        while has_members(process.pid):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        if has_members(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def has_members(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(("mode", "listens", "expected"), [(None, False, "offline"), ("online", True, "online")])

@@ -1,6 +1,7 @@
 import csv
 import errno
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import IdentityEnvMultiBinary
 from stable_baselines3.common.logger import CSVOutputFormat
 from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos.experiments import evaluation
 from crashalgos.experiments.registry import algorithm_class
-from crashalgos.experiments.run import RunConfig, check, make_evaluation, make_model, make_tracking, run
+from crashalgos.experiments.evaluation import Clock
+from crashalgos.experiments.folder import claimed
+from crashalgos.experiments.run import NotApplicable, RunConfig, check, make_evaluation, make_model, make_tracking, run
 from crashalgos.experiments.settings import Settings, constructor_arguments, load_settings
 from crashalgos.tracking import WandbCallback
 
@@ -24,7 +29,11 @@ from crashalgos.tracking import WandbCallback
 def small(algo: str, folder: Path, env: str = "CartPole-v1", n_timesteps: int = 600, **changes: Any) -> RunConfig:
     settings = replace(load_settings(algo, env), n_timesteps=n_timesteps)
     return RunConfig(
-        algo, env, settings, folder, **{"seed": 3, "eval_freq": 200, "eval_episodes": 2, "track": False} | changes
+        algo,
+        env,
+        settings,
+        folder,
+        **{"seed": 3, "eval_freq": 200, "eval_episodes": 2, "checkpoint_freq": 0, "track": False} | changes,
     )
 
 
@@ -71,19 +80,26 @@ def test_a_runs_folder_holds_all_of_it(tmp_path: Path) -> None:
     told: list[int] = []
     result = run(config, on_progress=told.append)
     names = {path.name for path in config.folder.iterdir()}
-    assert names == {"config.json", "progress.csv", "evaluations.csv", "model.zip", "vec_normalize.pkl"}
+    files = {"config.json", "status.json", "progress.csv", "evaluations.csv", "model.zip", "vec_normalize.pkl"}
+    assert names == files | {".lock"}
     assert json.loads((config.folder / "config.json").read_text()) == config.as_dict()
+    status = json.loads((config.folder / "status.json").read_text())
+    assert (status["state"], status["num_timesteps"], status["seconds"]) == ("finished", 560, result.seconds)
+    assert status["versions"]["torch"] == th.__version__
 
     # The grid ends at the last step, also where the distance does not go into it.
     evaluations = rows(config.folder / "evaluations.csv")
-    assert [int(row["step"]) for row in evaluations] == [0, 0, 200, 200, 400, 400, 500, 500]
-    assert [int(row["episode"]) for row in evaluations] == [0, 1] * 4
+    assert [int(row["step"]) for row in evaluations] == [0] * 4 + [200] * 4 + [400] * 4 + [500] * 4
+    assert [int(row["episode"]) for row in evaluations] == [0, 1] * 8
+    assert [row["mode"] for row in evaluations] == (["deterministic"] * 2 + ["stochastic"] * 2) * 4
     assert all(0 <= int(row["num_timesteps"]) - int(row["step"]) < config.settings.n_envs for row in evaluations)
     # Acrobot's raw reward is −1 a step until the goal: normalised ones would not be whole numbers.
     assert all(float(row["return"]) in (-int(row["length"]), 1 - int(row["length"])) for row in evaluations)
 
-    assert [evaluation.step for evaluation in result.evaluations] == [0, 200, 400, 500]
-    assert result.final_return == np.mean([float(row["return"]) for row in evaluations[-2:]])
+    assert [evaluation.step for evaluation in result.evaluations] == [0, 0, 200, 200, 400, 400, 500, 500]
+    assert result.final_return == np.mean([float(row["return"]) for row in evaluations[-4:-2]])
+    seconds = [float(row["seconds"]) for row in evaluations]
+    assert seconds == sorted(seconds) and seconds[0] < seconds[-1] <= result.seconds
     assert result.num_timesteps == 560 and result.seconds > 0  # 7 rollouts of 16 × 5 steps
     assert told and told == sorted(told)
 
@@ -92,10 +108,11 @@ def test_the_policy_evaluated_at_a_step_has_learned_from_no_later_one(tmp_path: 
     # A rollout is 8 × 32 = 256 steps: at 256 the update is still to come, at 264 it is made.
     settings = load_settings("sb3-ppo", "CartPole-v1")
     config = small("sb3-ppo", tmp_path / "run", n_timesteps=512, eval_freq=256, eval_episodes=10)
-    first, at_256, at_512 = (evaluation.returns for evaluation in run(config).evaluations)
+    first, stochastic_first, at_256, stochastic_at_256, at_512, _ = (e.returns for e in run(config).evaluations)
     assert settings.n_envs * settings.hyperparameters["n_steps"] == 256
-    # The same policy meets the same episodes.
+    # The same policy meets the same episodes, and draws the same actions
     assert first == at_256 != at_512
+    assert stochastic_first == stochastic_at_256 != first
 
 
 def test_evaluation_sees_the_observations_as_the_training_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +127,8 @@ def test_evaluation_sees_the_observations_as_the_training_does(tmp_path: Path, m
     monkeypatch.setattr(evaluation, "evaluate_policy", evaluate)
     config = small("sb3-a2c", tmp_path / "run", "Acrobot-v1", n_timesteps=400)
     run(config)
-    # 16 envs: reset, then 13 and 25 steps each; running statistics start from a count of 1e-4.
-    assert counts == [(n + 1e-4, n + 1e-4, False) for n in (16, 16 + 13 * 16, 16 + 25 * 16)]
+    # 16 envs: reset, then 13 and 25 steps each, two modes each; running statistics start from a count of 1e-4.
+    assert counts == [(n + 1e-4, n + 1e-4, False) for n in (16, 16 + 13 * 16, 16 + 25 * 16) for _ in range(2)]
 
 
 def test_evaluation_leaves_what_the_training_logs_in_its_rows(tmp_path: Path) -> None:
@@ -218,12 +235,14 @@ def test_wandb_is_told_what_the_model_does_not_know(tmp_path: Path, monkeypatch:
     assert told == {
         "run": {
             "algo": "sb3-ppo",
+            "variant": "",
             "env": "CartPole-v1",
             "seed": 3,
             "n_timesteps": 600,
             "n_updates": 0,
             "eval_freq": 200,
             "eval_episodes": 2,
+            "checkpoint_freq": 0,
             "threads": 1,
         }
     }
@@ -245,7 +264,7 @@ def test_an_episode_that_never_ends_is_an_error(tmp_path: Path, monkeypatch: pyt
 def test_seeds_have_evaluations_of_their_own(tmp_path: Path) -> None:
     starts = []
     for seed in (0, 1):
-        env = make_evaluation(small("sb3-ppo", tmp_path, seed=seed, eval_episodes=5)).env
+        env = make_evaluation(small("sb3-ppo", tmp_path, seed=seed, eval_episodes=5), Clock()).env
         starts += [tuple(state) for state in np.asarray(env.reset())]
         env.close()
     assert len(set(starts)) == 10
@@ -256,11 +275,138 @@ def test_the_device_is_the_runs(tmp_path: Path) -> None:
     assert model.device.type == "meta"
 
 
-def test_results_are_not_overwritten(tmp_path: Path) -> None:
+def weights(config: RunConfig) -> dict[str, th.Tensor]:
+    return dict(loaded_parameters(config))
+
+
+def same(one: dict[str, th.Tensor], other: dict[str, th.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(th.equal(one[name], other[name]) for name in one)
+
+
+def without_times(path: Path) -> list[dict[str, str]]:
+    times = ("seconds", "time/fps", "time/time_elapsed")
+    return [{name: value for name, value in row.items() if name not in times} for row in rows(path)]
+
+
+class Killed(BaseException):
+    """A death that nothing can be done about."""
+
+
+def killed_at(step: int) -> Callable[[int], None]:
+    def tell(done: int) -> None:
+        if done >= step:
+            raise Killed
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("algo", "env"),
+    [
+        ("reinforce", "CartPole-v1"),
+        ("baseline-pg", "CartPole-v1"),
+        ("ppo", "Acrobot-v1"),
+        ("ppo", "Pendulum-v1"),
+        # Peers start from zero
+        ("sb3-ppo", "CartPole-v1"),
+        ("ars", "CartPole-v1"),
+    ],
+)
+def test_an_interrupted_run_ends_as_one_that_was_not(
+    algo: str, env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
+    configs = [small(algo, tmp_path / name, env, n_timesteps=1_200, checkpoint_freq=300) for name in ("whole", "broken")]
+    for config in configs:
+        # Several checkpoints in 1,200 steps
+        changes = {"ppo": {"n_steps": 16, "batch_size": 64}, "reinforce": {"n_trajectories": 5}}.get(algo, {})
+        config.settings.hyperparameters |= changes
+    whole, broken = configs
+    expected = run(whole)
+    for step in (200, 700, 1_000):
+        with pytest.raises(Killed):
+            run(broken, killed_at(step))
+        assert json.loads((broken.folder / "status.json").read_text())["state"] == "interrupted"
+    result = run(broken)
+    assert same(weights(broken), weights(whole))
+    assert without_times(broken.folder / "progress.csv") == without_times(whole.folder / "progress.csv")
+    assert without_times(broken.folder / "evaluations.csv") == without_times(whole.folder / "evaluations.csv")
+    assert result.num_timesteps == expected.num_timesteps
+    assert {path.name for path in broken.folder.iterdir()} == {path.name for path in whole.folder.iterdir()}
+
+
+def test_updates_are_counted_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
+    config = small("reinforce", tmp_path / "run", n_timesteps=10**6, n_updates=6, eval_freq=0, checkpoint_freq=200)
+    config.settings.hyperparameters["n_trajectories"] = 8
+    with pytest.raises(Killed):
+        run(config, killed_at(4))
+    told: list[int] = []
+    run(config, told.append)
+    assert algorithm_class("reinforce").load(config.folder / "model.zip")._n_updates == 6
+    assert told[-1] == 6 and told[0] > 0
+
+
+def test_a_finished_run_is_read_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=256)
+    first = run(config)
+
+    def learn(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a training")
+
+    monkeypatch.setattr(BaseAlgorithm, "learn", learn)
+    assert run(replace(config, verbose=1, track=True)) == replace(first, config=replace(config, verbose=1, track=True))
+
+
+def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
     config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
     run(config)
-    with pytest.raises(ValueError, match="already holds results"):
+    other = replace(config, seed=4, settings=replace(config.settings, hyperparameters={"gamma": 0.5}))
+    for do in (run, check):
+        with pytest.raises(ValueError, match="holds results of another configuration") as caught:
+            do(other)
+        assert "seed was 3, is 4" in str(caught.value)
+        assert "settings.hyperparameters.gamma was 0.98, is 0.5" in str(caught.value)
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crashalgos.experiments.folder.SECONDS_TO_LET_GO", 0.1)
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=256)
+    with (
+        claimed(config.folder, {}, ()),
+        pytest.raises(ValueError, match=r"output folder '.*' is in use: another process writes to it"),
+    ):
         run(config)
+    assert run(config).evaluations
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
+    (config.folder / "wandb").mkdir(parents=True)
+    for name in (".tmp-model.zip", "model.zip", "evaluations.csv", "wandb/half", "output.log"):
+        (config.folder / name).write_text("half")
+    run(config)
+    names = {path.name for path in config.folder.iterdir()}
+    assert names == {".lock", "config.json", "status.json", "progress.csv", "model.zip", "output.log"}
+
+
+def test_a_resumed_run_continues_its_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
+    config = small("ppo", tmp_path / "run", n_timesteps=1_024, eval_freq=0, checkpoint_freq=300, track=True)
+    with pytest.raises(Killed):
+        run(config, killed_at(900))
+    run(config)
+    parts = sorted(path.name for path in (config.folder / "wandb").glob("offline-run-*"))
+    assert len(parts) == 2 and len({part.rpartition("-")[2] for part in parts}) == 1
+
+
+def test_an_action_space_that_does_not_fit_is_not_applicable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = EnvSpec("MultiBinary-v0", entry_point=lambda: IdentityEnvMultiBinary(3))
+    monkeypatch.setitem(gym.registry, "MultiBinary-v0", spec)
+    with pytest.raises(NotApplicable, match="ars on MultiBinary-v0: The algorithm only supports"):
+        check(small("ars", tmp_path / "run", "MultiBinary-v0"))
+    check(small("ppo", tmp_path / "run", "MultiBinary-v0"))
 
 
 def test_names_of_folders_have_no_separators() -> None:
