@@ -66,13 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
     from crashalgos.experiments.benchmark.tables import JSON_FILE, MARKDOWN_FILE, NOTE, Report
-    from crashalgos.experiments.run import claim_folder
+    from crashalgos.experiments.folder import make_folder
 
     options = tyro.cli(BenchmarkOptions, prog="benchmark.py", args=argv)
     report = Report(settings=dataclasses.asdict(options) | {"out": str(options.out)})
     try:
         plan = make_plan(options, report.notes)
-        claim_folder(options.out)
+        make_folder(options.out)
     except ValueError as error:
         print(f"benchmark.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -144,7 +144,7 @@ def measure(plan: Sequence[Planned], options: BenchmarkOptions, report: "Report"
     from crashalgos.experiments.benchmark import contest as contests
     from crashalgos.experiments.benchmark.tables import Contest, Table, contest_table, growth_table, import_table
     from crashalgos.experiments.benchmark.workloads import CONTENDERS, IMPORT
-    from crashalgos.experiments.report import terminal_table
+    from crashalgos.experiments.markdown import terminal_table
 
     imports = ("stable_baselines3", "crashalgos") if IMPORT in (options.workloads or (IMPORT,)) else ()
     total = sum(contests.n_turns(len(planned.contenders), planned.repeats) for planned in plan)
@@ -165,7 +165,7 @@ def measure(plan: Sequence[Planned], options: BenchmarkOptions, report: "Report"
         def show(table: Table) -> None:
             report.write(options.out)
             with bar.external_write_mode():
-                Console().print(terminal_table(table.title, table.columns, table.rows))
+                Console().print(terminal_table(table.title, table.columns, table.rows, table.columns[:1]))
 
         for planned in plan:
             bar.set_postfix_str(planned.workload.title, refresh=False)

@@ -1,30 +1,53 @@
-"""Compare algorithms: ``python scripts/compare.py --algos ppo sb3-ppo --envs CartPole-v1 --seeds 3``."""
+"""Compare algorithms: ``python scripts/compare.py --algos ppo sb3-ppo --envs CartPole-v1 --seeds 10``."""
 
 import dataclasses
+import hashlib
 import json
+import shlex
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from crashalgos.experiments.grid import RunFailure, available_cores, go_offline_if_unreachable, run_grid
-from crashalgos.experiments.run import CONFIG_FILE, RunConfig, RunResult, check, claim_folder, untuned
-from crashalgos.experiments.settings import load_settings
+from crashalgos.experiments.comparison.contenders import (
+    Contender,
+    cell,
+    folder_name,
+    read_contenders,
+    settings_of,
+)
+from crashalgos.experiments.comparison.tables import NoCell, write_tables
+from crashalgos.experiments.folder import check_same, make_folder
+from crashalgos.experiments.grid import (
+    LocalExecutor,
+    Outcome,
+    RunFailure,
+    available_cores,
+    print_failures,
+    run_grid,
+)
+from crashalgos.experiments.run import NotApplicable, RunConfig, check, untuned
+from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
 
-TITLE = "Comparison at equal environment steps"
 # The options that shape the results.
-SHAPING = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "device")
+SHAPING = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "checkpoint_freq", "device")
+# Of the comparison's configuration, what may be another the next time.
+FREE = ("command", "untuned")
 
 
 @dataclass
 class CompareOptions:
-    """Compare algorithms in environments, over seeds, at equal environment steps."""
+    """
+    Compare algorithms in environments, over seeds, at equal environment steps. The same command again continues what was
+    interrupted, and does nothing twice.
+    """
 
     algos: tuple[str, ...] = ("reinforce", "baseline-pg", "ppo", "sb3-ppo")
-    """Algorithms: reinforce, baseline-pg, ppo, sb3-ppo, sb3-a2c, trpo, ars."""
+    """Algorithms: reinforce, baseline-pg, ppo; peers: sb3-ppo, sb3-a2c, trpo, ars. A variant is
+    'NAME=ALGO{HYPERPARAMETER: VALUE, …}', such as 'fast=ppo{compile: true}'; first_seed in it gives it seeds of its own."""
     envs: tuple[str, ...] = ("CartPole-v1",)
     """Environments' ids."""
     seeds: int = 3
@@ -35,12 +58,15 @@ class CompareOptions:
     """Environment steps between evaluations."""
     eval_episodes: int = 10
     """Episodes of one evaluation."""
+    checkpoint_freq: int = 25_000
+    """Environment steps between checkpoints, from which a killed run resumes. The environments start afresh there, so it is to
+    be long beside an episode. 0: none."""
     jobs: int = field(default_factory=available_cores)
     """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
     device: str = "cpu"
     """PyTorch's device: small networks are fastest on the CPU."""
     output: Path | None = None
-    """The comparison's folder. By default one below results/compare/ that carries the time."""
+    """The comparison's folder. By default one below results/compare/ that is named after the options."""
     track: bool = True
     """Whether Weights & Biases tracks the runs: online with an API key, offline without."""
     project: str = "crashalgos"
@@ -50,99 +76,155 @@ class CompareOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: the command line; by default the process's own
-    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line
+    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C
     """
     options = tyro.cli(CompareOptions, prog="compare.py", args=argv)
-    folder = options.output or Path("results") / "compare" / time.strftime("%Y%m%d-%H%M%S")
     try:
-        configs = make_configs(options, folder)
+        cells, identity = plan(options)
+        folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
+        runs, no_cells = applicable(cells, folder)
+        make_folder(folder)
+        check_same(folder, identity, FREE)
     except ValueError as error:
-        print(f"compare.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    content = dataclasses.asdict(options) | {"output": str(folder)}
-    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-    if untuned(configs):
-        print(untuned(configs))
+        return mistake(error)
+    print(f"the comparison is in {folder}")
+    for line in [identity["untuned"], *(f"not applicable: {no_cell.reason}" for no_cell in no_cells)]:
+        if line:
+            print(line)
     if options.track:
         go_offline_if_unreachable()
     try:
-        outcomes = run_grid(configs, options.jobs)
+        outcomes = run_grid(runs, LocalExecutor(options.jobs), folder, identity, free=FREE)
+    except ValueError as error:
+        return mistake(error)
     except KeyboardInterrupt:
-        print(f"interrupted; the runs so far are in {folder}", file=sys.stderr)
+        print(f"interrupted; to continue: {command(options, folder)}", file=sys.stderr)
         return 130
-    show(outcomes, folder, options)
+    show(outcomes, no_cells, folder, options)
     return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
 
 
-def make_configs(options: CompareOptions, folder: Path) -> list[RunConfig]:
+def mistake(error: ValueError) -> int:
+    """
+    :param error: is printed, in one line
+    :return: the exit status
+    """
+    print(f"compare.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def plan(options: CompareOptions) -> tuple[list[list[RunConfig]], dict[str, Any]]:
     """
     :param options: the command line
-    :param folder: the comparison's folder; it is made
-    :return: the runs
+    :return: for each contender in each environment its runs, whose folders are yet to be placed; and what the comparison is
     :raises ValueError: for a mistake on the command line
     """
     for name in ("seeds", "jobs", "eval_freq"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
-    configs = []
-    for seed in range(options.seeds):
-        for env in dict.fromkeys(options.envs):
-            for algo in dict.fromkeys(options.algos):
-                settings = dataclasses.replace(load_settings(algo, env), n_timesteps=options.n_timesteps)
-                config = RunConfig(
-                    algo=algo,
-                    env=env,
-                    settings=settings,
-                    folder=Path(),
-                    seed=seed,
-                    eval_freq=options.eval_freq,
-                    eval_episodes=options.eval_episodes,
-                    threads=1,
-                    device=options.device,
-                    track=options.track,
-                    project=options.project,
-                )
-                config.folder = folder / config.name
-                configs.append(config)
-    if not configs:
-        raise ValueError("nothing to compare: give at least one algorithm and one environment")
-    claim_folder(folder)
-    for config in configs:
-        if config.seed == 0:
-            check(config)
-    return configs
+    contenders = read_contenders(options.algos)
+    envs = list(dict.fromkeys(options.envs))
+    if not envs:
+        raise ValueError("nothing to compare: give at least one environment")
+    names = ("eval_freq", "eval_episodes", "checkpoint_freq", "device", "track", "project")
+    common = {name: getattr(options, name) for name in names}
+    cells = [cell(contender, env, options.n_timesteps, options.seeds, common) for env in envs for contender in contenders]
+    return cells, identity_of(options, contenders, envs, [config for configs in cells for config in configs])
 
 
-def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, options: CompareOptions) -> None:
+def applicable(cells: Sequence[Sequence[RunConfig]], folder: Path) -> tuple[list[RunConfig], list[NoCell]]:
     """
-    Write figure, CSV files and report, and say where they are.
+    :param cells: for each contender in each environment its runs
+    :param folder: where they are placed
+    :return: the runs, seed by seed, so that what is done at any time is a smaller comparison; and what is not applicable
+    :raises ValueError: if one of them cannot be
+    """
+    placed = [[dataclasses.replace(config, folder=folder / config.name) for config in configs] for configs in cells]
+    possible, no_cells = [], []
+    for configs in placed:
+        try:
+            check(configs[0])
+            possible.append(configs)
+        except NotApplicable as error:
+            no_cells.append(NoCell(configs[0].contender, configs[0].env, " ".join(str(error).split())))
+    return [config for same_seed in zip(*possible, strict=True) for config in same_seed], no_cells
+
+
+def identity_of(
+    options: CompareOptions, contenders: Sequence[Contender], envs: Sequence[str], runs: Sequence[RunConfig]
+) -> dict[str, Any]:
+    """
+    :param options: the command line
+    :param contenders: who is compared
+    :param envs: where
+    :param runs: the runs
+    :return: what the comparison is, as plain data
+    """
+    shaping = {name: getattr(options, name) for name in SHAPING if name not in ("algos", "envs")}
+    return {
+        "contenders": [
+            {"name": c.name, "label": c.label, "algo": c.algo, "overrides": c.overrides, "first_seed": c.first_seed}
+            for c in contenders
+        ],
+        "envs": list(envs),
+        **shaping,
+        "settings": settings_of(runs),
+        "command": command(options),
+        "untuned": untuned(runs),
+    }
+
+
+def digest(identity: dict[str, Any]) -> str:
+    """
+    :param identity: what a comparison is
+    :return: eight characters that are another one's only by chance
+    """
+    content = {name: value for name, value in identity.items() if name not in FREE}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def command(options: CompareOptions, folder: Path | None = None) -> str:
+    """
+    :param options: the command line
+    :param folder: the comparison's, if the command is to go on there
+    :return: the command that reproduces the comparison
+    """
+    words = ["python", "scripts/compare.py"]
+    for name in SHAPING:
+        value = getattr(options, name)
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    if folder is not None:
+        words += ["--jobs", str(options.jobs), *([] if options.track else ["--no-track"]), "--output", str(folder)]
+    return shlex.join(words)
+
+
+def show(outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, options: CompareOptions) -> None:
+    """
+    Write CSV files, figures and report, and say where they are.
 
     :param outcomes: what the runs came to
+    :param no_cells: what is not applicable
     :param folder: the comparison's folder
     :param options: the command line
     """
     from rich.console import Console
 
-    from crashalgos.experiments import plots, report
+    from crashalgos.experiments.comparison import report
 
-    results = [outcome for outcome in outcomes if isinstance(outcome, RunResult)]
-    rows = report.summary_rows(results)
-    report.write_evaluations(results, folder / "evaluations.csv")
-    report.write_runs(outcomes, folder / "runs.csv")
-    figure = folder / "learning_curves.png" if results else None
-    if figure is not None:
-        plots.learning_curves(results, figure)
-        Console().print(report.terminal_table(TITLE, report.COLUMNS, rows))
-    table = report.markdown_table(report.COLUMNS, rows)
-    command = report.reproducing_command("scripts/compare.py", options, SHAPING)
-    report.write_report(outcomes, folder / "report.md", TITLE, command, table, report.EVALUATION_NOTE, figure)
-
-    report.print_failures(outcomes)
-    places = {"figure": figure, "CSV": f"{folder / 'evaluations.csv'}, {folder / 'runs.csv'}", "report": folder / "report.md"}
-    places["W&B"] = report.wandb_place(outcomes)
-    for name, place in places.items():
-        print(f"{name:<7} {place if place is not None else 'none'}")
+    write_tables(folder, outcomes, no_cells)
+    print_failures(outcomes)
+    if all(isinstance(outcome, RunFailure) for outcome in outcomes):
+        print("no run has finished: there is nothing to report")
+    else:
+        report.write(folder)
+        results = report.load(folder)
+        Console().print(report.terminal_table(results))
+        for verdict in report.verdicts(results):
+            print(verdict)
+        print(f"report  {folder / 'report.html'}, {folder / 'report.md'}\nfigures {folder / 'figures'}")
+    print(f"CSV     {folder / 'evaluations.csv'}, {folder / 'runs.csv'}\nW&B     {wandb_place(outcomes)}")
+    if any(isinstance(outcome, RunFailure) for outcome in outcomes):
+        print(f"to try again what failed: {command(options, folder)}")
 
 
 if __name__ == "__main__":

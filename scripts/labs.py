@@ -1,22 +1,24 @@
 """The course's labs again, at their own budget of 20 trajectories an update and 100 updates: ``python scripts/labs.py``."""
 
 import csv
-import dataclasses
-import json
+import shlex
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
 
-from crashalgos.experiments import report
-from crashalgos.experiments.grid import RunFailure, available_cores, go_offline_if_unreachable, run_grid
+from crashalgos.common.files import write_csv, write_text
+from crashalgos.experiments.folder import check_same, make_folder
+from crashalgos.experiments.grid import LocalExecutor, Outcome, RunFailure, available_cores, print_failures, run_grid
+from crashalgos.experiments.markdown import fence, markdown_table, terminal_table
 from crashalgos.experiments.registry import find_algorithm
-from crashalgos.experiments.run import CONFIG_FILE, RunConfig, RunResult, check, claim_folder
+from crashalgos.experiments.run import RunConfig, RunResult, check
 from crashalgos.experiments.settings import HYPERPARAMS, parse_settings, read_yaml
+from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
 
 TITLE = "The labs again: 20 trajectories an update, {} updates"
 COLUMNS = ("environment", "algorithm", "result", "each seed", "the lab")
@@ -78,8 +80,8 @@ class LabsOptions:
     """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
     device: str = "cpu"
     """PyTorch's device: small networks are fastest on the CPU."""
-    output: Path | None = None
-    """The folder. By default one below results/labs/ that carries the time."""
+    output: Path = Path("results") / "labs"
+    """The folder. The same command again continues what was interrupted there."""
     track: bool = True
     """Whether Weights & Biases tracks the runs: online with an API key, offline without."""
     project: str = "crashalgos"
@@ -89,33 +91,34 @@ class LabsOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: the command line; by default the process's own
-    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line
+    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C
     """
     options = tyro.cli(LabsOptions, prog="labs.py", args=argv)
-    folder = options.output or Path("results") / "labs" / time.strftime("%Y%m%d-%H%M%S")
+    folder = options.output
     try:
-        configs = make_configs(options, folder)
+        configs = make_configs(options)
+        identity = identity_of(options, configs)
+        make_folder(folder)
+        check_same(folder, identity, ())
+        for config in configs:
+            if config.seed == 0:
+                check(config)
+        if options.track:
+            go_offline_if_unreachable()
+        outcomes = run_grid(configs, LocalExecutor(options.jobs), folder, identity, unit="update")
     except ValueError as error:
         print(f"labs.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    content = dataclasses.asdict(options) | {"output": str(folder)}
-    (folder / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-    if options.track:
-        go_offline_if_unreachable()
-    try:
-        outcomes = run_grid(configs, options.jobs, unit="update")
     except KeyboardInterrupt:
-        print(f"interrupted; the runs so far are in {folder}", file=sys.stderr)
+        print(f"interrupted; to continue: {command(options)} --output {shlex.quote(str(folder))}", file=sys.stderr)
         return 130
     show(outcomes, folder, options)
     return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
 
 
-def make_configs(options: LabsOptions, folder: Path) -> list[RunConfig]:
+def make_configs(options: LabsOptions) -> list[RunConfig]:
     """
     :param options: the command line
-    :param folder: where everything goes; it is made
     :return: the runs
     :raises ValueError: for a mistake on the command line
     """
@@ -141,17 +144,38 @@ def make_configs(options: LabsOptions, folder: Path) -> list[RunConfig]:
                     seed=seed,
                     n_updates=options.n_updates,
                     eval_freq=0,
+                    # The labs' envs start afresh with every sample anyway; a run takes minutes.
+                    checkpoint_freq=100_000,
                     device=options.device,
                     track=options.track,
                     project=options.project,
                 )
-                config.folder = folder / config.name
+                config.folder = options.output / config.name
                 configs.append(config)
-    claim_folder(folder)
-    for config in configs:
-        if config.seed == 0:
-            check(config)
     return configs
+
+
+def identity_of(options: LabsOptions, configs: Sequence[RunConfig]) -> dict[str, Any]:
+    """
+    :param options: the command line
+    :param configs: its runs
+    :return: what the labs' results are of, as plain data
+    """
+    shaping = {name: getattr(options, name) for name in SHAPING}
+    return shaping | {"settings": {config.contender: {config.env: config.settings.as_entry()} for config in configs}}
+
+
+def command(options: LabsOptions) -> str:
+    """
+    :param options: the command line
+    :return: the command that reproduces the results
+    """
+    words = ["python", "scripts/labs.py"]
+    for name in SHAPING:
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
 
 
 def lab_figure(result: RunResult) -> float:
@@ -167,7 +191,7 @@ def lab_figure(result: RunResult) -> float:
     return float(np.mean(returns[-10:]))
 
 
-def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, options: LabsOptions) -> None:
+def show(outcomes: Sequence[Outcome], folder: Path, options: LabsOptions) -> None:
     """
     Write table, CSV file and report, and say where they are.
 
@@ -189,15 +213,23 @@ def show(outcomes: Sequence[RunResult | RunFailure], folder: Path, options: Labs
             label = find_algorithm(lab.algo).label
             rows.append((lab.env, label, f"{lab.average(figures):.1f} ({lab.average.__name__})", each, lab.published))
     header = ("algorithm", "env", "seed", "last_10_updates_return_mean", "num_timesteps", "seconds")
-    report.write_csv(folder / "labs.csv", header, seed_rows)
-    table = report.markdown_table(COLUMNS, rows)
+    write_csv(folder / "labs.csv", header, seed_rows)
     title = TITLE.format(options.n_updates)
-    command = report.reproducing_command("scripts/labs.py", options, SHAPING)
-    report.write_report(outcomes, folder / "report.md", title, command, table, NOTE, figure=None)
+    failures = [outcome for outcome in outcomes if isinstance(outcome, RunFailure)]
+    parts = [
+        f"# {title}",
+        markdown_table(COLUMNS, rows, COLUMNS[:2]),
+        NOTE,
+        *(["## Failed runs", *(f"- {failure.config.name}: {failure.last_line}" for failure in failures)] if failures else []),
+        "## To reproduce",
+        fence(command(options), "sh"),
+        "Settings: `crashalgos/experiments/hyperparams/labs.yml`, and `config.json` beside this file.",
+    ]
+    write_text(folder / "report.md", "\n\n".join(parts) + "\n")
 
-    Console().print(report.terminal_table(title, COLUMNS, rows))
-    report.print_failures(outcomes)
-    print(f"CSV     {folder / 'labs.csv'}\nreport  {folder / 'report.md'}\nW&B     {report.wandb_place(outcomes)}")
+    Console().print(terminal_table(title, COLUMNS, rows, COLUMNS[:2]))
+    print_failures(outcomes)
+    print(f"CSV     {folder / 'labs.csv'}\nreport  {folder / 'report.md'}\nW&B     {wandb_place(outcomes)}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Experiments: one training (``run``), many of them in parallel (``grid``), and what they show (``report``, ``plots``)."""
+"""Experiments: one training (``run``), many (``grid``), what they show (``comparison``), how fast it goes (``benchmark``)."""

@@ -18,7 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from crashalgos.common.files import write_text
+from crashalgos.common.files import write_csv
 from crashalgos.common.random_state import undisturbed
 from crashalgos.common.trajectories import ENDLESS_TRAJECTORY_STEPS
 
@@ -167,12 +167,12 @@ class EvaluationCallback(BaseCallback):
         return Evaluation(step, self.num_timesteps, self.clock.seconds, mode, returns, lengths)
 
     def _write(self) -> None:
-        rows = [",".join(COLUMNS)]
-        for evaluation in self.evaluations:
-            head = f"{evaluation.step},{evaluation.num_timesteps},{evaluation.seconds},{evaluation.mode}"
-            episodes = zip(evaluation.returns, evaluation.lengths, strict=True)
-            rows += [f"{head},{i},{return_},{length}" for i, (return_, length) in enumerate(episodes)]
-        write_text(self.path, "\n".join(rows) + "\n")
+        rows = [
+            (evaluation.step, evaluation.num_timesteps, evaluation.seconds, evaluation.mode, episode, *outcome)
+            for evaluation in self.evaluations
+            for episode, outcome in enumerate(zip(evaluation.returns, evaluation.lengths, strict=True))
+        ]
+        write_csv(self.path, COLUMNS, rows)
 
     def state_dict(self) -> dict[str, Any]:
         """:return: the evaluations so far"""

@@ -52,5 +52,12 @@ class CrashEnv(gym.Env):
         return np.zeros(1, dtype=np.float32), 1.0, self.t == 5, False, {}
 
 
+class ButtonsEnv(CrashEnv):
+    """The same with three buttons to press or not."""
+
+    action_space = spaces.MultiBinary(3)  # type: ignore[assignment]
+
+
 gym.register("Crash-v0", CrashEnv)
+gym.register("Buttons-v0", ButtonsEnv)
 gym.register("Slow-v0", CrashEnv, kwargs={"seconds": 0.05})

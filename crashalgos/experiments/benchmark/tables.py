@@ -152,11 +152,11 @@ class Report:
 
     def markdown(self) -> str:
         """:return: the tables, what they mean, and the machine"""
-        from crashalgos.experiments.report import markdown_table
+        from crashalgos.experiments.markdown import markdown_table
 
         lines = ["# Benchmark", "", machine_line(self.machine), ""]
         for table in self.tables():
-            lines += [f"## {table.title}", "", markdown_table(table.columns, table.rows), ""]
+            lines += [f"## {table.title}", "", markdown_table(table.columns, table.rows, table.columns[:1]), ""]
         lines += [NOTE, ""]
         for title, remarks in (("Notes", self.remarks()), ("Failures", self.failures())):
             if remarks:

@@ -182,7 +182,7 @@ def test_no_finished_run(tmp_path: Path) -> None:
     write_folder(tmp_path, {}, other_rows=[("a", ENV, 0, "failed", "", "", "a-0", "ValueError: no")])
     write_csv(tmp_path / "evaluations.csv", EVALUATIONS_HEADER, [])
     with pytest.raises(
-        ValueError, match="no run has finished.*: the run of a in CartPole-v1 with seed 0: failed: ValueError: no"
+        ValueError, match=r"no run has finished.*: the run of a in CartPole-v1 with seed 0: failed: ValueError: no"
     ):
         load(tmp_path)
     write_csv(tmp_path / "runs.csv", RUNS_HEADER, [])
