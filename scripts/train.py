@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from crashalgos.common.returns import gamma_from_horizon
+from crashalgos.experiments.folder import FolderInUse
 from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
 from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
 from crashalgos.experiments.run import MODEL_FILE, RunConfig, check, run, untuned
@@ -41,11 +43,15 @@ class TrainOptions:
     horizon: float | None = None
     """The slides' way to give gamma: γ = 1 − 1/h, inf is γ = 1. Instead of --gamma."""
     output: Path | None = None
-    """The run's folder. By default one below results/train/ that carries the time."""
+    """The run's folder: a run that has finished there is read, one that has not is resumed. By default one below
+    results/train/ that carries the time."""
     eval_freq: int = 5_000
     """Environment steps between evaluations, in an environment of its own; 0: none."""
     eval_episodes: int = 10
     """Episodes of one evaluation."""
+    checkpoint_freq: int = 25_000
+    """Environment steps between checkpoints, from which the run resumes when it is started again with the same --output. The
+    environments start afresh there, so it is to be long beside an episode. 0: none."""
     threads: int = 1
     """PyTorch's threads: small networks are fastest with one. 0: as many as PyTorch takes."""
     device: str = "cpu"
@@ -76,15 +82,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(untuned([config]))
     try:
         result = run(config)
+    except FolderInUse as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         saved = (config.folder / MODEL_FILE).exists()
         when = f"; the model as it was then is in {config.folder}" if saved else " before there was a model"
-        print(f"interrupted{when}", file=sys.stderr)
+        resume = shlex.join([*without_output(arguments), "--output", str(config.folder)])
+        print(f"interrupted{when}; to continue: python scripts/train.py {resume}", file=sys.stderr)
         return 130
     if result.evaluations:
         print(f"return of the last evaluation: {result.final_return:.1f}")
     print(f"{result.num_timesteps} steps in {result.seconds:.1f} s; everything is in {config.folder}")
     return 0
+
+
+def without_output(arguments: Sequence[str]) -> list[str]:
+    """
+    :param arguments: the command line
+    :return: the same without the option ``--output``
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--output")
+    return parser.parse_known_args(arguments)[1]
 
 
 def read_arguments(arguments: Sequence[str]) -> RunConfig:
@@ -123,6 +143,7 @@ def read_arguments(arguments: Sequence[str]) -> RunConfig:
         seed=options.seed,
         eval_freq=options.eval_freq,
         eval_episodes=options.eval_episodes,
+        checkpoint_freq=options.checkpoint_freq,
         threads=options.threads,
         device=options.device,
         track=options.track,

@@ -21,6 +21,10 @@ LOCK_FILE = ".lock"
 SECONDS_TO_LET_GO = 20.0
 
 
+class FolderInUse(ValueError):
+    """Another process writes there."""
+
+
 @contextmanager
 def claimed(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> Iterator[None]:
     """
@@ -29,7 +33,8 @@ def claimed(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> I
     :param folder: it need not exist
     :param config: what its results are of
     :param free: keys of it that may differ from one time to the next
-    :raises ValueError: if it cannot be written to, is in use by another process, or holds results of another configuration
+    :raises FolderInUse: if another process writes there
+    :raises ValueError: if it cannot be written to, or holds results of another configuration
     """
     make_folder(folder)
     try:
@@ -37,7 +42,7 @@ def claimed(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> I
             check_same(folder, config, free)
             yield
     except Timeout as error:
-        raise ValueError(f"output folder {str(folder)!r} is in use: another process writes to it") from error
+        raise FolderInUse(f"output folder {str(folder)!r} is in use: another process writes to it") from error
 
 
 def make_folder(folder: Path) -> None:

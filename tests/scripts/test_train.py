@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from crashalgos.experiments.folder import claimed
+
 Load = Callable[[str], ModuleType]
 
 
@@ -140,6 +142,33 @@ def test_help_has_every_option_of_the_algorithm(train: ModuleType, capsys: pytes
     assert "A callable baseline is for Python only." in words
 
 
+def test_the_same_command_reads_a_run_that_has_finished(
+    train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--n-timesteps 64 --n-steps 8 --batch-size 64 --eval-freq 64 --eval-episodes 1 --no-track --no-progress-bar"
+    arguments = [*options.split(), "--output", str(tmp_path / "run")]
+    assert train.main(arguments) == 0
+    first, before = capsys.readouterr().out, (tmp_path / "run" / "status.json").stat().st_mtime_ns
+    assert train.main(arguments) == 0
+    assert capsys.readouterr().out == first
+    assert (tmp_path / "run" / "status.json").stat().st_mtime_ns == before
+    assert train.main([*arguments, "--gamma", "0.5", "--checkpoint-freq", "0"]) == 2
+    error = capsys.readouterr().err
+    assert "settings.hyperparameters.gamma was 0.98, is 0.5" in error and "checkpoint_freq was 25000, is 0" in error
+
+
+def test_a_folder_in_use_is_a_mistake(
+    train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("crashalgos.experiments.folder.SECONDS_TO_LET_GO", 0.1)
+    with claimed(tmp_path, {}, ()):
+        assert train.main(["--no-track", "--output", str(tmp_path)]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"train.py: error: output folder {str(tmp_path)!r} is in use: another process writes to it\n"
+    )
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_an_interrupted_run_claims_no_model_that_is_not_there(
     saved: bool, train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -154,5 +183,6 @@ def test_an_interrupted_run_claims_no_model_that_is_not_there(
     assert train.main(["--no-track", "--env", "MountainCar-v0", "--output", str(folder)]) == 130
     output = capsys.readouterr()
     end = f"; the model as it was then is in {folder}" if saved else " before there was a model"
-    assert output.err == f"interrupted{end}\n"
+    again = f"python scripts/train.py --no-track --env MountainCar-v0 --output {folder}"
+    assert output.err == f"interrupted{end}; to continue: {again}\n"
     assert output.out == "class defaults (untuned): ppo on MountainCar-v0\n"

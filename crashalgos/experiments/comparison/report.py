@@ -15,6 +15,7 @@ from crashalgos.common.files import write_text
 from crashalgos.experiments import statistics
 from crashalgos.experiments.comparison.figures import DRAWINGS, Drawing, envs_reached, write_figures
 from crashalgos.experiments.comparison.results import Contender, Results, Run, load
+from crashalgos.experiments.comparison.verdict import verdict
 from crashalgos.experiments.markdown import escape, fence, html_page, markdown_table
 from crashalgos.experiments.markdown import terminal_table as rich_table
 from crashalgos.experiments.statistics import Estimate, Pair
@@ -86,7 +87,7 @@ def verdicts(results: Results) -> list[str]:
     :return: one line for each pair of contenders in each environment
     """
     return [
-        f"{found.env}, {found.a.label} – {found.b.label}: {statistics.verdict(found.pair, found.a.label, found.b.label)}"
+        f"{found.env}, {found.a.label} – {found.b.label}: {verdict(found.pair, found.a.label, found.b.label)}"
         for found in compared_pairs(results)
     ]
 
@@ -203,7 +204,7 @@ def verdict_tables(results: Results) -> list[str]:
     parts = []
     for env in results.envs:
         names = [(escape(of_env.a.label), escape(of_env.b.label), of_env.pair) for of_env in found if of_env.env == env]
-        rows = [(f"{a} – {b}", statistics.verdict(pair, a, b)) for a, b, pair in names]
+        rows = [(f"{a} – {b}", verdict(pair, a, b)) for a, b, pair in names]
         parts.append(f"### Verdicts in {escape(env)}")
         parts.append(
             markdown_table(PAIR_COLUMNS, rows, PAIR_COLUMNS) if rows else "Only one contender has a finished run here."

@@ -17,9 +17,8 @@ from crashalgos.experiments.comparison.results import (
     RUNS_FILE,
     VERSIONS_FILE,
 )
-from crashalgos.experiments.folder import write_json
+from crashalgos.experiments.folder import read_status, write_json
 from crashalgos.experiments.grid import Outcome, RunFailure, available_cores
-from crashalgos.tracking.run_config import git_commit, versions
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,22 @@ def write_tables(folder: Path, outcomes: Sequence[Outcome], no_cells: Iterable[N
     write_csv(folder / RUNS_FILE, RUN_COLUMNS, run_rows(outcomes, no_cells))
     write_csv(folder / EVALUATIONS_FILE, EVALUATION_COLUMNS, evaluation_rows(outcomes))
     surroundings = {"machine": platform.machine(), "cores": available_cores()}
-    write_json(folder / VERSIONS_FILE, {"versions": versions(), "git_commit": git_commit(), **surroundings})
+    write_json(folder / VERSIONS_FILE, {**versions_of(outcomes), **surroundings})
+
+
+def versions_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """
+    :param outcomes: what the runs came to
+    :return: the versions that they ended with, and the commits: more than one of each where the grid was continued with others
+    """
+    statuses = [read_status(outcome.config.folder) for outcome in outcomes]
+    packages = dict.fromkeys(name for status in statuses for name in status.get("versions", {}))
+    found = {name: [status["versions"].get(name, "none") for status in statuses if "versions" in status] for name in packages}
+    commits = [status["git_commit"] or "unknown" for status in statuses if "git_commit" in status]
+    return {
+        "versions": {name: " and ".join(dict.fromkeys(values)) for name, values in found.items()},
+        "git_commit": " and ".join(dict.fromkeys(commits)) or None,
+    }
 
 
 def run_rows(outcomes: Sequence[Outcome], no_cells: Iterable[NoCell]) -> list[tuple[Any, ...]]:
