@@ -23,8 +23,8 @@ labs: $(READY)  ## the course's labs again: 20 trajectories an update, 100 updat
 bench: $(READY)  ## speed and memory beside SB3's PPO, SBX's PPO and a plain loop
 	@$(BIN)/python scripts/benchmark.py $(ARGS)
 
-test: $(READY)  ## the test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## the test suite, a process for each core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-sb3: $(READY)  ## SB3's own tests of PPO, with our PPO in its place
 	@$(BIN)/python scripts/test_sb3.py $(ARGS)

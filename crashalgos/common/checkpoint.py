@@ -23,8 +23,10 @@ from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
 from crashalgos.common.random_state import random_state, set_random_state
 
 _NORMALIZATION = ("obs_rms", "ret_rms", "training")
-# Of the model: what is asked of the environment anew, and what a new process measures from its own start
-_NOT_KEPT = {"_last_obs", "_last_original_obs", "_last_episode_starts", "start_time"}
+# Of the model: what may differ from one start to the next
+_FREE = {"verbose", "tensorboard_log"}
+# and what is asked of the environment anew, or measured from the process's own start
+_NOT_KEPT = _FREE | {"_last_obs", "_last_original_obs", "_last_episode_starts", "start_time"}
 # Of a callback: who it works for
 _SURROUNDINGS = {"model", "locals", "globals", "parent"}
 
@@ -32,7 +34,8 @@ _SURROUNDINGS = {"model", "locals", "globals", "parent"}
 class RenewableVecEnv(DummyVecEnv):
     """
     A ``DummyVecEnv`` that can make its envs anew: some keep something of the past when they are reset (of gymnasium's standard
-    envs, ``BipedalWalker-v3`` keeps its world). ``make_vec_env(…, vec_env_cls=RenewableVecEnv)`` makes one.
+    envs, ``BipedalWalker-v3`` keeps its world). ``make_vec_env(…, vec_env_cls=RenewableVecEnv)`` makes one; with a
+    ``monitor_dir``, ``monitor_kwargs=dict(override_existing=False)`` keeps what an env that is replaced has written.
 
     :param env_fns: functions that make the envs
     """
@@ -178,7 +181,7 @@ class ResumeCallback(RestartCallback):
             "seconds": (time.time_ns() - self.model.start_time) / 1e9,
             "parameters": self.model.get_parameters(),
             "random": random_state(self.model),
-            "model": plain_attributes(self.model, _NOT_KEPT | {*self._made_by}),
+            "model": plain_attributes(self.model, _NOT_KEPT),
             "normalization": self._normalization(),
             "callbacks": callbacks_state(self.locals["callback"]),
             "logger": logger_state(self.logger),
@@ -246,7 +249,7 @@ def made_by(model: PolicyGradientAlgorithm, checkpoint_freq: int) -> dict[str, A
     :param checkpoint_freq: env steps between checkpoints
     :return: what a resumed training has to have in common with it, as far as it is plain data
     """
-    arguments = inspect.signature(type(model).__init__).parameters.keys() - {"verbose", "tensorboard_log", "policy"}
+    arguments = inspect.signature(type(model).__init__).parameters.keys() - _FREE - {"policy"}
     plain = {name: value for name, value in vars(model).items() if name in arguments and is_plain(value)}
     return dict(sorted(plain.items())) | {
         "algorithm": type(model).__name__,

@@ -48,7 +48,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 LOG_FILE = "output.log"
 
 # What a run's results do not depend on.
-_FREE = {"name", "folder", "track", "project", "verbose", "progress_bar"}
+_FREE = {"folder", "track", "project", "verbose", "progress_bar"}
 
 
 class NotApplicable(ValueError):

@@ -351,6 +351,31 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
     assert_equal(everything(learn(MODELS["ppo"], tmp_path / "full")), everything(undisturbed))
 
 
+def test_what_a_callback_changed_is_kept_and_what_is_free_is_not(tmp_path: Path) -> None:
+    class Anneal(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            self.model.ent_coef = 0.5 * self.model.ent_coef  # type: ignore[attr-defined]
+
+    def train(kill_at: int, **options: Any) -> PPO:
+        model = PPO("MlpPolicy", cartpole(), seed=3, ent_coef=1.0, **SMALL, **options)
+        callbacks = [ResumeCallback(tmp_path / f"{kill_at}.pt", FREQ), Anneal(), Kill(kill_at)]
+        try:
+            model.learn(TOTAL, callback=callbacks)
+        except Killed:
+            pass
+        return model
+
+    assert train(1_100).ent_coef == 0.5**4
+    # It resumes at 1,024 steps, with four rollouts behind it; three more end before 1,900
+    path = tmp_path / "1100.pt"
+    path.rename(tmp_path / "1900.pt")
+    model = train(1_900, verbose=2)
+    assert model.ent_coef == 0.5**7 and model.verbose == 2
+
+
 def test_a_progress_bar_comes_and_goes(tmp_path: Path) -> None:
     undisturbed = learn(MODELS["ppo"], tmp_path / "undisturbed")
     learn(MODELS["ppo"], tmp_path / "killed", 1_100, progress_bar=True)
