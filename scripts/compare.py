@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +12,13 @@ from typing import Any
 import tyro
 
 from crashalgos.experiments.comparison.contenders import (
-    Contender,
+    Entrant,
     cell,
     folder_name,
     read_contenders,
     settings_of,
 )
 from crashalgos.experiments.comparison.tables import NoCell, write_tables
-from crashalgos.experiments.folder import check_same, make_folder
 from crashalgos.experiments.grid import (
     LocalExecutor,
     Outcome,
@@ -29,6 +27,7 @@ from crashalgos.experiments.grid import (
     print_failures,
     run_grid,
 )
+from crashalgos.experiments.options import command
 from crashalgos.experiments.run import NotApplicable, RunConfig, check, untuned
 from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
 
@@ -50,9 +49,9 @@ class CompareOptions:
     'NAME=ALGO{HYPERPARAMETER: VALUE, …}', such as 'fast=ppo{compile: true}'; first_seed in it gives it seeds of its own."""
     envs: tuple[str, ...] = ("CartPole-v1",)
     """Environments' ids."""
-    seeds: int = 3
+    seeds: int = 10
     """How many seeds: 0, 1, …"""
-    n_timesteps: int = 100_000
+    n_timesteps: int = 50_000
     """Environment steps of every run, in place of the tuned settings' own."""
     eval_freq: int = 5_000
     """Environment steps between evaluations."""
@@ -81,27 +80,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(CompareOptions, prog="compare.py", args=argv)
     try:
         cells, identity = plan(options)
-        folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
-        runs, no_cells = applicable(cells, folder)
-        make_folder(folder)
-        check_same(folder, identity, FREE)
+        runs, no_cells = applicable(cells)
     except ValueError as error:
         return mistake(error)
+    folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
+    runs = [dataclasses.replace(config, folder=folder / config.name) for config in runs]
+    again = command("scripts/compare.py", options, output=folder)
     print(f"the comparison is in {folder}")
     for line in [identity["untuned"], *(f"not applicable: {no_cell.reason}" for no_cell in no_cells)]:
         if line:
             print(line)
-    if options.track:
-        go_offline_if_unreachable()
     try:
+        if options.track:
+            go_offline_if_unreachable()
         outcomes = run_grid(runs, LocalExecutor(options.jobs), folder, identity, free=FREE)
+        show(outcomes, no_cells, folder, options.jobs)
     except ValueError as error:
         return mistake(error)
     except KeyboardInterrupt:
-        print(f"interrupted; to continue: {command(options, folder)}", file=sys.stderr)
+        print(f"interrupted; to continue: {again}", file=sys.stderr)
         return 130
-    show(outcomes, no_cells, folder, options)
-    return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
+    except OSError as error:  # a full disk, say; the runs report their own
+        print(f"compare.py: error: {error}; to continue: {again}", file=sys.stderr)
+        return 1
+    if any(isinstance(outcome, RunFailure) for outcome in outcomes):
+        print(f"to try again what failed: {again}")
+        return 1
+    return 0
 
 
 def mistake(error: ValueError) -> int:
@@ -132,26 +137,26 @@ def plan(options: CompareOptions) -> tuple[list[list[RunConfig]], dict[str, Any]
     return cells, identity_of(options, contenders, envs, [config for configs in cells for config in configs])
 
 
-def applicable(cells: Sequence[Sequence[RunConfig]], folder: Path) -> tuple[list[RunConfig], list[NoCell]]:
+def applicable(cells: Sequence[Sequence[RunConfig]]) -> tuple[list[RunConfig], list[NoCell]]:
     """
     :param cells: for each contender in each environment its runs
-    :param folder: where they are placed
     :return: the runs, seed by seed, so that what is done at any time is a smaller comparison; and what is not applicable
-    :raises ValueError: if one of them cannot be
+    :raises ValueError: if one of them cannot be, or none is applicable
     """
-    placed = [[dataclasses.replace(config, folder=folder / config.name) for config in configs] for configs in cells]
     possible, no_cells = [], []
-    for configs in placed:
+    for configs in cells:
         try:
             check(configs[0])
             possible.append(configs)
         except NotApplicable as error:
             no_cells.append(NoCell(configs[0].contender, configs[0].env, " ".join(str(error).split())))
+    if not possible:
+        raise ValueError(f"nothing to compare: {no_cells[0].reason}")
     return [config for same_seed in zip(*possible, strict=True) for config in same_seed], no_cells
 
 
 def identity_of(
-    options: CompareOptions, contenders: Sequence[Contender], envs: Sequence[str], runs: Sequence[RunConfig]
+    options: CompareOptions, contenders: Sequence[Entrant], envs: Sequence[str], runs: Sequence[RunConfig]
 ) -> dict[str, Any]:
     """
     :param options: the command line
@@ -169,7 +174,7 @@ def identity_of(
         "envs": list(envs),
         **shaping,
         "settings": settings_of(runs),
-        "command": command(options),
+        "command": command("scripts/compare.py", options, SHAPING),
         "untuned": untuned(runs),
     }
 
@@ -183,48 +188,31 @@ def digest(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def command(options: CompareOptions, folder: Path | None = None) -> str:
-    """
-    :param options: the command line
-    :param folder: the comparison's, if the command is to go on there
-    :return: the command that reproduces the comparison
-    """
-    words = ["python", "scripts/compare.py"]
-    for name in SHAPING:
-        value = getattr(options, name)
-        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
-    if folder is not None:
-        words += ["--jobs", str(options.jobs), *([] if options.track else ["--no-track"]), "--output", str(folder)]
-    return shlex.join(words)
-
-
-def show(outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, options: CompareOptions) -> None:
+def show(outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, jobs: int) -> None:
     """
     Write CSV files, figures and report, and say where they are.
 
     :param outcomes: what the runs came to
     :param no_cells: what is not applicable
     :param folder: the comparison's folder
-    :param options: the command line
+    :param jobs: how many runs there were at a time
     """
     from rich.console import Console
 
     from crashalgos.experiments.comparison import report
 
-    write_tables(folder, outcomes, no_cells)
+    write_tables(folder, outcomes, no_cells, jobs)
     print_failures(outcomes)
     if all(isinstance(outcome, RunFailure) for outcome in outcomes):
         print("no run has finished: there is nothing to report")
     else:
-        report.write(folder)
         results = report.load(folder)
+        report.write_report(results)
         Console().print(report.terminal_table(results))
         for verdict in report.verdicts(results):
             print(verdict)
         print(f"report  {folder / 'report.html'}, {folder / 'report.md'}\nfigures {folder / 'figures'}")
     print(f"CSV     {folder / 'evaluations.csv'}, {folder / 'runs.csv'}\nW&B     {wandb_place(outcomes)}")
-    if any(isinstance(outcome, RunFailure) for outcome in outcomes):
-        print(f"to try again what failed: {command(options, folder)}")
 
 
 if __name__ == "__main__":

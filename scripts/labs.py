@@ -1,7 +1,6 @@
 """The course's labs again, at their own budget of 20 trajectories an update and 100 updates: ``python scripts/labs.py``."""
 
 import csv
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ import numpy as np
 import tyro
 
 from crashalgos.common.files import write_csv, write_text
-from crashalgos.experiments.folder import check_same, make_folder
 from crashalgos.experiments.grid import LocalExecutor, Outcome, RunFailure, available_cores, print_failures, run_grid
 from crashalgos.experiments.markdown import fence, markdown_table, terminal_table
+from crashalgos.experiments.options import command
 from crashalgos.experiments.registry import find_algorithm
 from crashalgos.experiments.run import RunConfig, RunResult, check
 from crashalgos.experiments.settings import HYPERPARAMS, parse_settings, read_yaml
@@ -95,24 +94,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = tyro.cli(LabsOptions, prog="labs.py", args=argv)
     folder = options.output
+    again = command("scripts/labs.py", options)
     try:
         configs = make_configs(options)
-        identity = identity_of(options, configs)
-        make_folder(folder)
-        check_same(folder, identity, ())
         for config in configs:
             if config.seed == 0:
                 check(config)
         if options.track:
             go_offline_if_unreachable()
-        outcomes = run_grid(configs, LocalExecutor(options.jobs), folder, identity, unit="update")
+        outcomes = run_grid(configs, LocalExecutor(options.jobs), folder, identity_of(options, configs), unit="update")
+        show(outcomes, folder, options)
     except ValueError as error:
         print(f"labs.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"interrupted; to continue: {command(options)} --output {shlex.quote(str(folder))}", file=sys.stderr)
+        print(f"interrupted; to continue: {again}", file=sys.stderr)
         return 130
-    show(outcomes, folder, options)
+    except OSError as error:  # a full disk, say; the runs report their own
+        print(f"labs.py: error: {error}; to continue: {again}", file=sys.stderr)
+        return 1
     return 1 if any(isinstance(outcome, RunFailure) for outcome in outcomes) else 0
 
 
@@ -165,19 +165,6 @@ def identity_of(options: LabsOptions, configs: Sequence[RunConfig]) -> dict[str,
     return shaping | {"settings": {config.contender: {config.env: config.settings.as_entry()} for config in configs}}
 
 
-def command(options: LabsOptions) -> str:
-    """
-    :param options: the command line
-    :return: the command that reproduces the results
-    """
-    words = ["python", "scripts/labs.py"]
-    for name in SHAPING:
-        value = getattr(options, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else [value])]
-    return shlex.join(words)
-
-
 def lab_figure(result: RunResult) -> float:
     """
     :param result: a finished run
@@ -222,7 +209,7 @@ def show(outcomes: Sequence[Outcome], folder: Path, options: LabsOptions) -> Non
         NOTE,
         *(["## Failed runs", *(f"- {failure.config.name}: {failure.last_line}" for failure in failures)] if failures else []),
         "## To reproduce",
-        fence(command(options), "sh"),
+        fence(command("scripts/labs.py", options, SHAPING), "sh"),
         "Settings: `crashalgos/experiments/hyperparams/labs.yml`, and `config.json` beside this file.",
     ]
     write_text(folder / "report.md", "\n\n".join(parts) + "\n")

@@ -1,4 +1,4 @@
-"""Write a comparison's report again: ``python scripts/report.py results/compare/20260131-120000``."""
+"""Write a comparison's report again: ``python scripts/report.py results/compare/CartPole-v1-1a2b3c4d``."""
 
 import sys
 from collections.abc import Sequence

@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from crashalgos.common.checkpoint import CheckpointError
 from crashalgos.common.returns import gamma_from_horizon
 from crashalgos.experiments.folder import FolderInUse
 from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
 from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
-from crashalgos.experiments.run import MODEL_FILE, RunConfig, check, run, untuned
+from crashalgos.experiments.run import CHECKPOINT_FILE, MODEL_FILE, RunConfig, check, check_folder, run, untuned
 from crashalgos.experiments.settings import Settings, constructor_parameters, load_settings
 
 ALGO, ENV = "ppo", "CartPole-v1"
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = read_arguments(arguments)
         check(config)
+        check_folder(config)
     except ValueError as error:
         print(f"train.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -82,19 +84,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(untuned([config]))
     try:
         result = run(config)
-    except FolderInUse as error:
+    except (FolderInUse, CheckpointError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        saved = (config.folder / MODEL_FILE).exists()
-        when = f"; the model as it was then is in {config.folder}" if saved else " before there was a model"
-        resume = shlex.join([*without_output(arguments), "--output", str(config.folder)])
-        print(f"interrupted{when}; to continue: python scripts/train.py {resume}", file=sys.stderr)
+        print(f"interrupted{what_is_left(config, arguments)}", file=sys.stderr)
         return 130
+    except OSError as error:  # a full disk, say
+        print(f"train.py: error: {error}{what_is_left(config, arguments)}", file=sys.stderr)
+        return 1
     if result.evaluations:
         print(f"return of the last evaluation: {result.final_return:.1f}")
     print(f"{result.num_timesteps} steps in {result.seconds:.1f} s; everything is in {config.folder}")
     return 0
+
+
+def what_is_left(config: RunConfig, arguments: Sequence[str]) -> str:
+    """
+    :param config: a run that has ended before its end
+    :param arguments: the command line
+    :return: what there is of it, and how it goes on
+    """
+    saved, resumes = (config.folder / MODEL_FILE).exists(), (config.folder / CHECKPOINT_FILE).exists()
+    model = f"; the model as it was then is in {config.folder}" if saved else " before there was a model"
+    again = shlex.join(["python", "scripts/train.py", *without_output(arguments), "--output", str(config.folder)])
+    how = "continue from the last checkpoint" if resumes else "start again, in the place of this one"
+    return f"{model}; to {how}: {again}"
 
 
 def without_output(arguments: Sequence[str]) -> list[str]:

@@ -1,13 +1,13 @@
 """Training that goes on after its process was killed, to the same weights: checkpoints at which the envs start afresh."""
 
-import inspect
+import copy
 import io
 import time
 import warnings
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import gymnasium as gym
 import numpy as np
@@ -15,14 +15,17 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EventCallback
 from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, JSONOutputFormat, KVWriter, Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from crashalgos.common.checks import check_count
 from crashalgos.common.files import replacing
-from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
+from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm, forbids_early_resets
 from crashalgos.common.random_state import random_state, set_random_state
+from crashalgos.common.run_config import describe_env, hyperparameters
 
 _NORMALIZATION = ("obs_rms", "ret_rms", "training")
+_Item = TypeVar("_Item")
+
 # Of the model: what may differ from one start to the next
 _FREE = {"verbose", "tensorboard_log"}
 # and what is asked of the environment anew, or measured from the process's own start
@@ -62,12 +65,25 @@ class Stateful(Protocol):
         """:param state: what ``state_dict`` gave, in a process that is gone"""
 
 
+def renew(env: VecEnv) -> None:
+    """
+    :param env: its envs are made anew if they can be; wrappers stay
+    """
+    if isinstance(env.unwrapped, RenewableVecEnv):
+        env.unwrapped.renew()
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or is of another training."""
+
+
 class RestartCallback(BaseCallback):
     """
     Lets all envs start afresh at the first rollout after every ``checkpoint_freq`` env steps, from seeds that follow from the
     model's seed and the number of the restart. For any of SB3's on-policy algorithms.
 
     :param checkpoint_freq: env steps between restarts, long beside an episode: what was going on is broken off
+    :raises ValueError: from ``learn``, if an env cannot be reset in the middle of an episode
     """
 
     def __init__(self, checkpoint_freq: int) -> None:
@@ -78,6 +94,11 @@ class RestartCallback(BaseCallback):
         self.entropy: Any = None
 
     def _on_training_start(self) -> None:
+        if forbids_early_resets(self.training_env):
+            raise ValueError(
+                "An env in Monitor(allow_early_resets=False) cannot be reset in the middle of an episode, as it is at a "
+                "checkpoint: use Monitor(allow_early_resets=True)"
+            )
         self.number = self.model.num_timesteps // self.checkpoint_freq
         # Without a seed, a random one
         self.entropy = np.random.SeedSequence(self.model.seed).entropy
@@ -99,8 +120,7 @@ class RestartCallback(BaseCallback):
     def _restart_envs(self) -> None:
         assert isinstance(self.model, OnPolicyAlgorithm)
         env = self.training_env
-        if isinstance(env.unwrapped, RenewableVecEnv):
-            env.unwrapped.renew()
+        renew(env)
         (seed,) = np.random.SeedSequence(self.entropy, spawn_key=(self.number,)).generate_state(1)
         env.seed(int(seed >> 1))  # an env adds its index, and all seeds fit 32 bits
         self.model._last_obs = env.reset()  # type: ignore[assignment]
@@ -129,12 +149,14 @@ class ResumeCallback(RestartCallback):
     - Of a callback, the attributes that are plain data are restored, unless it has ``state_dict`` and ``load_state_dict``.
     - Envs have to be determined by the seed of a reset: :class:`RenewableVecEnv` is for those that are not. Not saved are
       what a callable baseline or a user's wrapper keeps, and the random state of an evaluation env (SB3's ``EvalCallback``).
-    - ``compile=True``: the same where the resumed process compiles the same graphs.
+    - ``Monitor``'s files, and those of a logger, are begun anew by every program that opens them; the logger's are then
+      given back what they held at the checkpoint.
+    - PyTorch has to use as many threads as before. ``compile=True``: the same where a process compiles the same graphs.
     - Whoever can write the file can run code when it is read.
 
     :param path: the file
     :param checkpoint_freq: env steps between checkpoints, long beside an episode
-    :raises ValueError: from ``learn``, if the file is of another training, naming what differs
+    :raises CheckpointError: from ``learn``, if the file cannot be read, or is of another training, naming what differs
     """
 
     model: PolicyGradientAlgorithm
@@ -160,7 +182,7 @@ class ResumeCallback(RestartCallback):
         self._found = self._read()
         # Now, for callbacks that start after this one (W&B continues its run, a bar its count); the rest when they all have
         self.model.num_timesteps = self.num_timesteps = self._found["model"]["num_timesteps"]
-        set_callbacks_state(self.locals["callback"], self._found["callbacks"])
+        set_callbacks_state(self.locals["callback"], copy.deepcopy(self._found["callbacks"]))
 
     def _on_rollout_start(self) -> None:
         if self._found is None:
@@ -196,7 +218,7 @@ class ResumeCallback(RestartCallback):
             state = th.load(self.path, map_location="cpu", weights_only=False)
             made_by_then = state["made_by"]
         except Exception as error:
-            raise ValueError(
+            raise CheckpointError(
                 f"the checkpoint {str(self.path)!r} cannot be read ({type(error).__name__}: {error}): delete it to start anew"
             ) from error
         changes = [
@@ -205,7 +227,7 @@ class ResumeCallback(RestartCallback):
             if made_by_then.get(name) != self._made_by.get(name)
         ]
         if changes:
-            raise ValueError(
+            raise CheckpointError(
                 f"the checkpoint {str(self.path)!r} is of another training ({'; '.join(changes)}): "
                 "delete it, or use another file"
             )
@@ -249,15 +271,14 @@ def made_by(model: PolicyGradientAlgorithm, checkpoint_freq: int) -> dict[str, A
     :param checkpoint_freq: env steps between checkpoints
     :return: what a resumed training has to have in common with it, as far as it is plain data
     """
-    arguments = inspect.signature(type(model).__init__).parameters.keys() - _FREE - {"policy"}
-    plain = {name: value for name, value in vars(model).items() if name in arguments and is_plain(value)}
-    return dict(sorted(plain.items())) | {
+    env = model.get_env()
+    assert env is not None
+    arguments = {name: value for name, value in hyperparameters(model).items() if name not in _FREE | {"device"}}
+    return {
         "algorithm": type(model).__name__,
-        "policy": model.policy_class.__name__,
-        "n_envs": model.n_envs,
-        "observation_space": str(model.observation_space),
-        "action_space": str(model.action_space),
-        "_total_timesteps": model._total_timesteps,
+        **arguments,
+        **{f"env.{name}": value for name, value in describe_env(env).items()},
+        "total_timesteps": model._total_timesteps,
         "checkpoint_freq": checkpoint_freq,
     }
 
@@ -296,12 +317,16 @@ def walk(callback: BaseCallback) -> Iterator[BaseCallback]:
         yield from walk(child)
 
 
-def _by_name(root: BaseCallback) -> dict[tuple[str, int], BaseCallback]:
-    seen: defaultdict[str, int] = defaultdict(int)
+def numbered(items: Iterable[_Item]) -> dict[tuple[str, int], _Item]:
+    """
+    :param items: callbacks, or outputs of a logger
+    :return: each by the name of its class, and its number among those of the class
+    """
+    seen: Counter[str] = Counter()
     found = {}
-    for callback in walk(root):
-        name = type(callback).__qualname__
-        found[name, seen[name]] = callback
+    for item in items:
+        name = type(item).__qualname__
+        found[name, seen[name]] = item
         seen[name] += 1
     return found
 
@@ -309,11 +334,11 @@ def _by_name(root: BaseCallback) -> dict[tuple[str, int], BaseCallback]:
 def callbacks_state(root: BaseCallback) -> dict[tuple[str, int], dict[str, Any]]:
     """
     :param root: the callback of ``learn``
-    :return: what each has to remember, by its class and its number among those of the class
+    :return: what each has to remember
     """
     return {
         key: callback.state_dict() if isinstance(callback, Stateful) else plain_attributes(callback, _SURROUNDINGS)
-        for key, callback in _by_name(root).items()
+        for key, callback in numbered(walk(root)).items()
     }
 
 
@@ -322,7 +347,7 @@ def set_callbacks_state(root: BaseCallback, states: dict[tuple[str, int], dict[s
     :param root: the callback of ``learn``
     :param states: what ``callbacks_state`` gave; a callback that was not there then, as a progress bar, keeps its own
     """
-    for key, callback in _by_name(root).items():
+    for key, callback in numbered(walk(root)).items():
         if key not in states:
             continue
         if isinstance(callback, Stateful):
@@ -337,7 +362,8 @@ def logger_state(logger: Logger) -> dict[str, Any]:
     :return: what is recorded and not yet dumped, and the content of its files
     """
     pending = {name: dict(getattr(logger, name)) for name in ("name_to_value", "name_to_count", "name_to_excluded")}
-    return pending | {"files": [file_state(output) for output in logger.output_formats if has_file(output)]}
+    outputs = numbered(output for output in logger.output_formats if has_file(output))
+    return pending | {"files": {key: file_state(output) for key, output in outputs.items()}}
 
 
 def set_logger_state(logger: Logger, state: dict[str, Any]) -> None:
@@ -348,11 +374,9 @@ def set_logger_state(logger: Logger, state: dict[str, Any]) -> None:
     for name in ("name_to_value", "name_to_count", "name_to_excluded"):
         getattr(logger, name).clear()
         getattr(logger, name).update(state[name])
-    outputs = [output for output in logger.output_formats if has_file(output)]
-    for output in outputs:
-        for file in state["files"]:
-            if file["format"] == type(output).__name__:
-                set_file_state(output, file)
+    for key, output in numbered(output for output in logger.output_formats if has_file(output)).items():
+        if key in state["files"]:
+            set_file_state(output, state["files"][key])
 
 
 def has_file(output: KVWriter) -> bool:
@@ -373,7 +397,7 @@ def file_state(output: Any) -> dict[str, Any]:
     output.file.flush()
     with open(output.file.name, newline="", encoding=output.file.encoding) as file:
         content = file.read()
-    return {"format": type(output).__name__, "content": content, "keys": list(getattr(output, "keys", []))}
+    return {"content": content, "keys": list(getattr(output, "keys", []))}
 
 
 def set_file_state(output: Any, state: dict[str, Any]) -> None:

@@ -49,6 +49,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
         writer.writerows(rows)
 
 
+def is_unfinished(path: Path) -> bool:
+    """
+    :param path: a file
+    :return: whether it is what a process has not finished writing
+    """
+    return path.name.startswith(_PREFIX)
+
+
 def remove_unfinished(folder: Path) -> None:
     """
     :param folder: a killed process may have left something unfinished in it

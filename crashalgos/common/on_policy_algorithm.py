@@ -159,7 +159,7 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
                 stacklevel=2,
             )
         # One env is never in the middle of an episode when its trajectory is over, unless it was cut
-        if (env.num_envs > 1 or self.max_trajectory_steps is not None) and _forbids_early_resets(env):
+        if (env.num_envs > 1 or self.max_trajectory_steps is not None) and forbids_early_resets(env):
             raise ValueError(
                 "An env in Monitor(allow_early_resets=False) cannot be reset in the middle of an episode, as rollouts of "
                 "`n_trajectories` need: use Monitor(allow_early_resets=True)"
@@ -483,11 +483,12 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         """
         Write the log, if it is the iteration's turn.
 
-        :param iteration: Number of rollouts of this process; those that an earlier one made are added
+        :param iteration: Number of rollouts of this process, to which those of an earlier one are added; 0: unknown, and
+            always its turn
         """
-        iteration += self._iterations_before
-        if iteration % self._log_interval == 0:
-            super().dump_logs(iteration)
+        # 0 is whoever calls it by hand
+        if iteration == 0 or (self._iterations_before + iteration) % self._log_interval == 0:
+            super().dump_logs(iteration and self._iterations_before + iteration)
 
     def _excluded_save_params(self) -> list[str]:
         of_this_learn = ["_sampler", "_compiler", "_compiled_forward", "_iterations_before", "_log_interval"]
@@ -514,6 +515,10 @@ def _of_env(observations: Any, env: int) -> Any:
     return observations[env].copy()
 
 
-def _forbids_early_resets(env: VecEnv) -> bool:
+def forbids_early_resets(env: VecEnv) -> bool:
+    """
+    :param env: a vectorized env
+    :return: whether one of its envs raises when it is reset in the middle of an episode
+    """
     monitored = [index for index, wrapped in enumerate(env.env_is_wrapped(Monitor)) if wrapped]
     return bool(monitored) and not all(env.get_attr("allow_early_resets", indices=monitored))

@@ -18,6 +18,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from crashalgos.common.checkpoint import renew
 from crashalgos.common.files import write_csv
 from crashalgos.common.random_state import undisturbed
 from crashalgos.common.trajectories import ENDLESS_TRAJECTORY_STEPS
@@ -151,6 +152,7 @@ class EvaluationCallback(BaseCallback):
         direct.dump(self.num_timesteps)
 
     def _play(self, step: int, mode: str) -> Evaluation:
+        renew(self.env)  # what an env keeps would depend on the evaluations that this process has made
         self.env.seed(self.seed)
         set_random_seed(self.seed)
         if isinstance(self.model.policy, ActorCriticPolicy) and self.model.policy.use_sde:

@@ -10,12 +10,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from crashalgos.common.files import write_text
-from crashalgos.tracking.run_config import git_commit, versions
+from crashalgos.common.files import is_unfinished, write_text
+from crashalgos.common.run_config import git_commit, versions
 
 CONFIG_FILE = "config.json"
 STATUS_FILE = "status.json"
 LOCK_FILE = ".lock"
+LOG_FILE = "output.log"
 
 # A process that lost its parent needs a moment to notice.
 SECONDS_TO_LET_GO = 20.0
@@ -60,13 +61,19 @@ def make_folder(folder: Path) -> None:
 
 def check_same(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
     """
-    :param folder: may hold results
+    :param folder: may hold results, and nothing else
     :param config: what they should be of
     :param free: keys of it that may differ
-    :raises ValueError: if they are of something else, naming what
+    :raises ValueError: if they are of something else, naming what, or if there are files that are no results
     """
     path = folder / CONFIG_FILE
     if not path.exists():
+        own = (LOCK_FILE, LOG_FILE)
+        foreign = sorted(file.name for file in folder.iterdir() if file.name not in own and not is_unfinished(file))
+        if foreign:
+            raise ValueError(
+                f"output folder {str(folder)!r} holds something else ({', '.join(foreign[:3])}): use a folder of its own"
+            )
         return
     then, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
     changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in differences(then, now, free)]

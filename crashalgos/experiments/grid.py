@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from crashalgos.experiments.folder import CONFIG_FILE, claimed, make_folder, write_json
-from crashalgos.experiments.run import LOG_FILE, RunConfig, RunResult, finished, run
+from crashalgos.experiments.folder import CONFIG_FILE, LOG_FILE, claimed, make_folder, write_json
+from crashalgos.experiments.run import RunConfig, RunResult, finished, run
 
 # How long interrupted runs may take, together, to save their models and close their W&B runs (which may take 60 s).
 SECONDS_TO_STOP = 90.0
@@ -142,7 +142,7 @@ class _Process:
     config: RunConfig
     process: multiprocessing.process.BaseProcess | None = None
     done: int = 0
-    furthest: int = -1
+    furthest: int = 0
     deaths: int = 0
     outcome: Outcome | None = None
 
@@ -169,11 +169,12 @@ class LocalExecutor:
         try:
             while waiting or running:
                 while waiting and len(running) < self.jobs:
-                    current = waiting.pop(0)
-                    receiver, current.process = _start(current.config)
-                    running[receiver] = current
-                ready = wait(list(running))
-                for receiver in [receiver for receiver in running if receiver in ready]:
+                    receiver, sender, process = _make_process(waiting[0].config)
+                    # Known before it starts: whatever comes in between, it is stopped
+                    running[receiver] = current = waiting.pop(0)
+                    current.process = process
+                    _start(process, sender)
+                for receiver in _ready(running):
                     current = running[receiver]
                     if _receive(receiver, current):
                         on_progress(current.index, current.done)
@@ -184,13 +185,16 @@ class LocalExecutor:
                     else:
                         waiting.insert(0, current)
         finally:
-            _stop([current.process for current in running.values() if current.process is not None])
+            _stop([current.process for current in running.values() if current.process is not None and current.process.pid])
 
 
-def _start(config: RunConfig) -> tuple[Connection, multiprocessing.process.BaseProcess]:
+def _make_process(config: RunConfig) -> tuple[Connection, Connection, multiprocessing.process.BaseProcess]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(config, sender), name=config.name)
+    return receiver, sender, context.Process(target=_work, args=(config, sender), name=config.name)
+
+
+def _start(process: multiprocessing.process.BaseProcess, sender: Connection) -> None:
     # Ctrl-C reaches the whole process group: the runs ignore it, from their birth on, and are stopped by this process.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -198,7 +202,19 @@ def _start(config: RunConfig) -> tuple[Connection, multiprocessing.process.BaseP
     finally:
         signal.signal(signal.SIGINT, handler)
     sender.close()
-    return receiver, process
+
+
+def _ready(running: Mapping[Connection, _Process]) -> list[Connection]:
+    """
+    :param running: the runs that are going on
+    :return: those that have something to say, or whose process has ended: a child of its own may keep the pipe open
+    """
+    found = wait([*running, *(current.process.sentinel for current in running.values() if current.process is not None)])
+    return [
+        receiver
+        for receiver, current in running.items()
+        if receiver in found or (current.process is not None and current.process.sentinel in found)
+    ]
 
 
 def _work(config: RunConfig, sender: Connection) -> None:
@@ -219,10 +235,12 @@ def _work(config: RunConfig, sender: Connection) -> None:
         outcome = run(config, on_progress=sender.send)
     except Exception:
         outcome = RunFailure(config, traceback.format_exc())
-        print(outcome.reason, file=sys.stderr)
     except KeyboardInterrupt:
         sys.exit(130)
     sender.send(outcome)
+    if isinstance(outcome, RunFailure):
+        with suppress(OSError):  # on a full disk
+            print(outcome.reason, file=sys.stderr, flush=True)
 
 
 def _die_with_parent() -> None:
@@ -245,7 +263,10 @@ def _receive(receiver: Connection, current: _Process) -> bool:
     :param current: gets the message
     :return: whether more may come
     """
+    assert current.process is not None
     try:
+        if not receiver.poll() and not current.process.is_alive() and not receiver.poll():
+            raise EOFError
         message = receiver.recv()
     except (EOFError, OSError):
         receiver.close()

@@ -2,9 +2,10 @@
 
 import dataclasses
 import inspect
+import shlex
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Union
 
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -74,6 +75,26 @@ def given_hyperparameters(options: Any, algorithm: type[BaseAlgorithm], tuned: M
         if name in tuned or value != parameters[name].default:
             given[name] = value
     return given
+
+
+def command(script: str, options: Any, names: Collection[str] | None = None, **changes: Any) -> str:
+    """
+    :param script: the script's path in the repository
+    :param options: its command line, a dataclass
+    :param names: of the options that are shown; by default all
+    :param changes: values in the place of theirs
+    :return: the command line as text; an option that is ``None`` is left out
+    """
+    words = ["python", script]
+    for name, value in {**vars(options), **changes}.items():
+        flag = name.replace("_", "-")
+        if value is None or (names is not None and name not in names):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", *map(str, value if isinstance(value, tuple) else [value])]
+    return shlex.join(words)
 
 
 def as_flow_yaml(value: Mapping[str, Any]) -> str:

@@ -1,10 +1,12 @@
 """One run: one algorithm in one environment with one seed, in a folder of its own, from which it resumes."""
 
 import os
+import tempfile
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
 from crashalgos.experiments.evaluation import Clock, Evaluation, EvaluationCallback, read_evaluations
 from crashalgos.experiments.folder import (
     CONFIG_FILE,
+    LOG_FILE,
     check_same,
     claimed,
     clear,
@@ -45,7 +48,6 @@ EVALUATIONS_FILE = "evaluations.csv"
 MODEL_FILE = "model.zip"
 NORMALIZATION_FILE = "vec_normalize.pkl"
 CHECKPOINT_FILE = "checkpoint.pt"
-LOG_FILE = "output.log"
 
 # What a run's results do not depend on.
 _FREE = {"folder", "track", "project", "verbose", "progress_bar"}
@@ -167,8 +169,8 @@ def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> 
         except BaseException as error:
             state = "failed" if isinstance(error, Exception) else "interrupted"
             reason = "".join(traceback.format_exception_only(error)).strip()
-            # On a full disk this fails, too: what happened first is what counts
-            finish([lambda: write_status(config.folder, {"state": state, "reason": reason})], error)
+            with suppress(OSError):  # on a full disk; what happened first is what counts
+                write_status(config.folder, {"state": state, "reason": reason})
             raise
         write_status(
             config.folder,
@@ -188,7 +190,11 @@ def finished(config: RunConfig) -> RunResult | None:
     """
     :param config: a run
     :return: what it came to, read from its folder; ``None`` if it has not finished
+    :raises ValueError: if the folder is of a run with another configuration, naming what differs
     """
+    if not config.folder.exists():
+        return None
+    check_same(config.folder, config.as_dict(), _FREE)
     status = read_status(config.folder)
     if status.get("state") != "finished":
         return None
@@ -279,11 +285,11 @@ def finish(endings: Iterable[Callable[[], object]], failure: BaseException | Non
 
 def check(config: RunConfig) -> None:
     """
-    Make the environment, the model and the folder once, so that a mistake shows before any work.
+    Make the environment and the model once, so that a mistake shows before any work.
 
     :param config: a run
     :raises NotApplicable: if the algorithm cannot act in the environment
-    :raises ValueError: for an unknown name, an impossible value, or a folder that cannot be written to or is of another run
+    :raises ValueError: for an unknown name or an impossible value
     """
     check_count("seed", config.seed, low=0)
     for name in ("n_updates", "eval_freq", "checkpoint_freq", "threads"):
@@ -305,10 +311,20 @@ def check(config: RunConfig) -> None:
     except Exception as error:
         # The message of these says little without the type.
         raise ValueError(f"{config.contender} on {config.env}: {type(error).__name__}: {error}") from error
+    if config.track:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            make_tracking(replace(config, folder=Path(elsewhere)))
+
+
+def check_folder(config: RunConfig) -> None:
+    """
+    Make the folder, so that a mistake shows before any work.
+
+    :param config: a run
+    :raises ValueError: if nothing can be written there, or if it holds something else
+    """
     make_folder(config.folder)
     check_same(config.folder, config.as_dict(), _FREE)
-    if config.track:
-        make_tracking(config)
 
 
 def untuned(configs: Iterable[RunConfig]) -> str:

@@ -40,11 +40,13 @@ NOTE = (
     "fewer than about ten runs they are too narrow. "
     "Two contenders are compared by a permutation test of the mean difference, which flips the signs of the differences where "
     "both ran the same seeds, and exchanges the runs where they did not; several comparisons are judged by p-values adjusted "
-    "for the false discovery rate (Benjamini–Hochberg), below 0.05. "
+    "for the false discovery rate (Benjamini–Hochberg), below 0.05, over all pairs that are tested: those that are not "
+    "identical, and have seeds enough to come below 0.05 at all. "
     "The probability of improvement is the chance that a run of one contender scores higher than a run of the other, ties "
     "counting half. "
     "“No difference” is said only where the whole interval lies within ±5 % of the reference range, and the number of seeds "
-    "that a difference would need is that of a t-test with 80 % power."
+    "that a difference would need is that of a t-test at 0.05 with 80 % power, but never so few that the permutation test's "
+    "smallest p-value would not outlast the adjustment, were the pair the only one that differs."
 )
 
 
@@ -97,7 +99,7 @@ class Pair:
     :param low: the lower end of the difference's 95 % interval; NaN with fewer than two runs
     :param high: the upper end
     :param p: the permutation test's p-value, two-sided
-    :param q: the same, adjusted for all pairs of a report (``adjust``); until then ``p``
+    :param q: the same, adjusted for all pairs of a report that are tested (``adjust``); until then ``p``
     :param improvement: probability that a run of a scores higher than one of b
     :param n_a: how many runs of a are compared
     :param n_b: how many of b; equal to ``n_a`` if paired
@@ -106,6 +108,8 @@ class Pair:
         there are too few runs
     :param margin: differences up to it count as none
     :param identical: whether all evaluations of a and b are equal
+    :param comparisons: how many pairs of the report are not identical (``adjust``): those with too few seeds too, which would
+        be tested with more
     """
 
     difference: float
@@ -120,6 +124,7 @@ class Pair:
     deviation: float
     margin: float
     identical: bool
+    comparisons: int = 1
 
 
 def iqm(scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -322,13 +327,19 @@ def compare(
 
 def adjust(pairs: Sequence[Pair]) -> list[Pair]:
     """
-    Benjamini and Hochberg's (1995) p-values, which hold the false discovery rate over all pairs of a report.
+    Benjamini and Hochberg's (1995) p-values, which hold the false discovery rate over all pairs of a report that are tested:
+    those that are not identical, and have runs enough to reach α.
 
-    :param pairs: all of them, those too that are identical or have too few seeds
-    :return: the same, in their order, with the adjusted p-value as ``q``
+    :param pairs: all of the report
+    :return: the same, in their order, with the adjusted p-value as ``q``, which stays ``p`` where nothing is tested; and with
+        the number of those that are not identical as ``comparisons``
     """
-    adjusted = stats.false_discovery_control([pair.p for pair in pairs]) if pairs else []
-    return [replace(pair, q=float(q)) for pair, q in zip(pairs, adjusted, strict=True)]
+    tested = [not pair.identical and can_reach_alpha(pair.n_a, None if pair.paired else pair.n_b) for pair in pairs]
+    p = np.array([pair.p for pair in pairs], dtype=np.float64)
+    if any(tested):
+        p[tested] = stats.false_discovery_control(p[tested])
+    comparisons = sum(not pair.identical for pair in pairs)
+    return [replace(pair, q=float(q), comparisons=comparisons) for pair, q in zip(pairs, p, strict=True)]
 
 
 def smallest_p(n_a: int, n_b: int | None = None) -> float:
@@ -358,20 +369,26 @@ def can_reach_alpha(n_a: int, n_b: int | None = None) -> bool:
     return smallest_p(n_a, n_b) < ALPHA
 
 
-def seeds_needed(difference: float, deviation: float, paired: bool = True) -> float:
+def seeds_needed(difference: float, deviation: float, paired: bool = True, comparisons: int = 1) -> float:
     """
     How many seeds a t-test needs for 80 % power at α = 0.05, two-sided (noncentral t; Cohen, 1988, chapter 2).
+
+    Never fewer than the permutation test needs to give a p-value that, times ``comparisons``, is below α: so adjusted, it is
+    below α even if the pair is the only one of the report that differs. The t-test's own α is not adjusted.
 
     :param difference: the mean difference to be found, of either sign
     :param deviation: standard deviation of the paired differences; for independent runs that of the scores
     :param paired: whether seeds are paired; otherwise the number is that of each contender
-    :return: the number, never fewer than the permutation test needs to reach α; ``inf`` if it is above ``MOST_SEEDS``
-    :raises ValueError: if ``difference`` is not finite, or ``deviation`` is negative or not finite
+    :param comparisons: how many pairs the p-value is adjusted for
+    :return: the number; ``inf`` if it is above ``MOST_SEEDS``, or no number is enough for so many comparisons
+    :raises ValueError: if ``difference`` is not finite, ``deviation`` is negative or not finite, or ``comparisons`` is below 1
     """
     check_number("difference", difference)
     check_number("deviation", deviation, low=0.0)
-    fewest = next(n for n in range(2, MOST_SEEDS) if can_reach_alpha(n, None if paired else n))
-    if difference == 0:
+    check_count("comparisons", comparisons)
+    enough_runs = (n for n in range(2, MOST_SEEDS + 1) if smallest_p(n, None if paired else n) * comparisons < ALPHA)
+    fewest = next(enough_runs, None)
+    if difference == 0 or fewest is None:
         return math.inf
     if abs(difference) >= 5 * deviation:
         return float(fewest)

@@ -11,7 +11,7 @@ import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 
 from crashalgos.tracking.evaluation_video import record_episode
-from crashalgos.tracking.run_config import plain, run_config
+from crashalgos.common.run_config import plain, run_config
 from crashalgos.tracking.wandb_output_format import WandbOutputFormat
 
 if TYPE_CHECKING:

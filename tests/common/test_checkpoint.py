@@ -18,11 +18,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import SimpleMultiObsEnv
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import CSVOutputFormat, HumanOutputFormat, JSONOutputFormat, Logger, configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from crashalgos import PPO, REINFORCE, BaselinePG
-from crashalgos.common.checkpoint import RenewableVecEnv, RestartCallback, ResumeCallback, is_plain
+from crashalgos.common.checkpoint import CheckpointError, RenewableVecEnv, RestartCallback, ResumeCallback, is_plain
 
 ROOT = Path(__file__).parents[2]
 TOTAL, FREQ = 2_000, 500
@@ -298,19 +298,29 @@ def test_a_continued_training_resumes_on_its_own_horizon(tmp_path: Path) -> None
     [
         (dict(gamma=0.5), "gamma was 0.99, is 0.5"),
         (dict(seed=4), "seed was 3, is 4"),
-        (dict(total_timesteps=TOTAL + 1), "_total_timesteps was 2000, is 2001"),
+        (dict(clip_range=0.3), "clip_range was 0.2, is 0.3"),
+        (dict(policy_kwargs=dict(activation_fn=th.nn.ReLU)), "policy_kwargs was {}, is {'activation_fn': 'ReLU'}"),
+        (dict(env_id="CartPole-v0"), "env.id was 'CartPole-v1', is 'CartPole-v0'"),
+        (dict(total_timesteps=TOTAL + 1), "total_timesteps was 2000, is 2001"),
         (dict(checkpoint_freq=400), "checkpoint_freq was 500, is 400"),
-        (dict(n_envs=2), "n_envs was 4, is 2"),
+        (dict(n_envs=2), "env.n_envs was 4, is 2"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused_by_name(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    def train(total_timesteps: int = TOTAL, checkpoint_freq: int = FREQ, n_envs: int = 4, **options: Any) -> None:
-        model = PPO("MlpPolicy", cartpole(n_envs), **{"seed": 3, **SMALL, **options})
+    def train(
+        total_timesteps: int = TOTAL,
+        checkpoint_freq: int = FREQ,
+        n_envs: int = 4,
+        env_id: str = "CartPole-v1",
+        **options: Any,
+    ) -> None:
+        env = make_vec_env(env_id, n_envs, seed=3)
+        model = PPO("MlpPolicy", env, **{"seed": 3, **SMALL, **options})  # type: ignore[arg-type]
         model.learn(total_timesteps, callback=[ResumeCallback(tmp_path / "checkpoint.pt", checkpoint_freq), Kill(800)])
 
     with pytest.raises(Killed):
         train()
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(CheckpointError) as caught:
         train(**change)
     assert f"is of another training ({message}): delete it, or use another file" in str(caught.value)
 
@@ -320,6 +330,9 @@ def test_what_it_does_not_serve(tmp_path: Path) -> None:
         ResumeCallback(tmp_path / "checkpoint.pt", 0)
     with pytest.raises(ValueError, match="is for REINFORCE, BaselinePG and PPO of crashalgos"):
         stable_baselines3.PPO("MlpPolicy", cartpole()).learn(100, callback=ResumeCallback(tmp_path / "checkpoint.pt", FREQ))
+    unwilling = make_vec_env("CartPole-v1", 2, monitor_kwargs=dict(allow_early_resets=False))
+    with pytest.raises(ValueError, match=r"Monitor\(allow_early_resets=False\) cannot be reset .* at a checkpoint"):
+        PPO("MlpPolicy", unwilling).learn(100, callback=ResumeCallback(tmp_path / "checkpoint.pt", FREQ))
     callback = ResumeCallback(tmp_path / "checkpoint.pt", 10**6)
     model = MODELS["ppo"]().learn(100, callback=callback)
     with pytest.raises(ValueError, match="serves one `learn`"):
@@ -380,6 +393,77 @@ def test_a_progress_bar_comes_and_goes(tmp_path: Path) -> None:
     undisturbed = learn(MODELS["ppo"], tmp_path / "undisturbed")
     learn(MODELS["ppo"], tmp_path / "killed", 1_100, progress_bar=True)
     assert_equal(everything(learn(MODELS["ppo"], tmp_path / "killed")), everything(undisturbed))
+
+
+def test_each_file_of_a_logger_gets_its_own_content(tmp_path: Path) -> None:
+    class Some(CSVOutputFormat):
+        """Writes one figure alone."""
+
+        def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+            super().write({"n": key_values.get("train/n_updates", "")}, {"n": ()}, step)
+
+    def part(folder: Path, kill_at: int) -> None:
+        folder.mkdir(exist_ok=True)
+        model = MODELS["ppo"]()
+        names = ("progress.csv", "some.csv", "progress.json", "log.txt")
+        kinds = (CSVOutputFormat, Some, JSONOutputFormat, HumanOutputFormat)
+        outputs = [kind(str(folder / name)) for kind, name in zip(kinds, names, strict=True)]
+        outputs.append(CSVOutputFormat(str(folder / "again.csv")))
+        model.set_logger(Logger(None, outputs))
+        try:
+            model.learn(TOTAL, callback=[ResumeCallback(folder / "checkpoint.pt", FREQ), Kill(kill_at)])
+        except Killed:
+            pass
+        model.logger.close()
+
+    part(tmp_path / "whole", 10**6)
+    for kill_at in (900, 10**6):
+        part(tmp_path / "killed", kill_at)
+    for name in ("progress.csv", "some.csv", "again.csv"):
+        assert rows(tmp_path / "killed" / name) == rows(tmp_path / "whole" / name), name
+    counts = [
+        (tmp_path / place / name).read_text().count("\n")
+        for name in ("progress.json", "log.txt")
+        for place in ("whole", "killed")
+    ]
+    assert counts[0] == counts[1] == 8 and counts[2] == counts[3]
+
+
+def test_a_log_can_be_dumped_by_hand() -> None:
+    written: list[int] = []
+    model = MODELS["ppo"]().learn(512, log_interval=None)
+    model.dump_logs = lambda *args: [written.append(1), type(model).dump_logs(model, *args)]  # type: ignore[method-assign]
+    model.dump_logs()  # type: ignore[call-arg]
+    assert written == [1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ppo", "reinforce"])
+def test_a_compiled_training_that_is_killed(name: str, tmp_path: Path) -> None:
+    # A process for each part: each compiles, or finds, its own graphs
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from crashalgos import PPO, REINFORCE\n"
+        "from tests.common.test_checkpoint import SMALL, cartpole, learn\n"
+        "ppo = lambda: PPO('MlpPolicy', cartpole(), seed=3, compile=True, **SMALL)\n"
+        "reinforce = lambda: REINFORCE('MlpPolicy', cartpole(), n_trajectories=5, seed=3, compile=True)\n"
+        "folder, name, kill_at = sys.argv[1:]\n"
+        "model = learn(dict(ppo=ppo, reinforce=reinforce)[name], Path(folder), int(kill_at) or None)\n"
+        "model.save(Path(folder) / 'model')\n"
+    )
+
+    def part(folder: str, kill_at: int) -> None:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", program, str(tmp_path / folder), name, str(kill_at)]
+        assert subprocess.run(command, cwd=tmp_path, env=environment, timeout=250).returncode == 0
+
+    part("whole", 0)
+    for kill_at in (900, 1_400, 0):
+        part("killed", kill_at)
+    algorithm = PPO if name == "ppo" else REINFORCE
+    whole, killed = (algorithm.load(tmp_path / folder / "model").get_parameters() for folder in ("whole", "killed"))
+    assert_equal(killed, whole)
 
 
 def test_without_a_seed_it_resumes_all_the_same(tmp_path: Path) -> None:

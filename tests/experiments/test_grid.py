@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,16 +72,19 @@ def test_the_same_grid_again_does_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    configs = make_configs(tmp_path, (0, 3))
+    configs, folder = make_configs(tmp_path / "runs", (0, 3)), tmp_path / "grid"
     first = [run(config) for config in configs]
-    assert run_grid(configs, Untouchable(), tmp_path, {"seeds": 2}) == first
+    assert run_grid(configs, Untouchable(), folder, {"seeds": 2}) == first
     assert "2/2 runs" in capfd.readouterr().err
     with pytest.raises(ValueError, match=r"holds results of another configuration \(seeds was 2, is 3\)"):
-        run_grid(configs, Untouchable(), tmp_path, {"seeds": 3})
-    run_grid(configs, Untouchable(), tmp_path, {"seeds": 2, "command": "another"}, free=["command"])
+        run_grid(configs, Untouchable(), folder, {"seeds": 3})
+    run_grid(configs, Untouchable(), folder, {"seeds": 2, "command": "another"}, free=["command"])
     monkeypatch.setattr("crashalgos.experiments.folder.SECONDS_TO_LET_GO", 0.1)
-    with claimed(tmp_path, {}, ["seeds", "command"]), pytest.raises(ValueError, match="is in use"):
-        run_grid(configs, Untouchable(), tmp_path, {"seeds": 2})
+    with claimed(folder, {}, ["seeds", "command"]), pytest.raises(ValueError, match="is in use"):
+        run_grid(configs, Untouchable(), folder, {"seeds": 2})
+    other = [replace(config, eval_episodes=2) for config in configs]
+    with pytest.raises(ValueError, match="eval_episodes was 1, is 2"):
+        run_grid(other, Untouchable(), tmp_path / "other", {})
 
 
 def test_runs_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
@@ -94,10 +98,11 @@ def test_runs_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     )
     (tmp_path / "program.py").write_text(program)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
-    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
+    folder = tmp_path / "grid"
+    command = [sys.executable, str(tmp_path / "program.py"), str(folder)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        evaluated = [tmp_path / str(seed) / "evaluations.csv" for seed in (0, 3)]
+        evaluated = [folder / str(seed) / "evaluations.csv" for seed in (0, 3)]
         deadline = time.monotonic() + 120
         while not all(path.exists() and path.read_text().count("\n") > 1 for path in evaluated):
             assert process.poll() is None and time.monotonic() < deadline

@@ -20,8 +20,18 @@ from stable_baselines3.common.vec_env import VecNormalize
 from crashalgos.experiments import evaluation
 from crashalgos.experiments.registry import algorithm_class
 from crashalgos.experiments.evaluation import Clock
-from crashalgos.experiments.folder import claimed
-from crashalgos.experiments.run import NotApplicable, RunConfig, check, make_evaluation, make_model, make_tracking, run
+from crashalgos.experiments.folder import claimed, write_json
+from crashalgos.experiments.run import (
+    NotApplicable,
+    RunConfig,
+    check,
+    check_folder,
+    finished,
+    make_evaluation,
+    make_model,
+    make_tracking,
+    run,
+)
 from crashalgos.experiments.settings import Settings, constructor_arguments, load_settings
 from crashalgos.tracking import WandbCallback
 
@@ -307,6 +317,8 @@ def killed_at(step: int) -> Callable[[int], None]:
         ("baseline-pg", "CartPole-v1"),
         ("ppo", "Acrobot-v1"),
         ("ppo", "Pendulum-v1"),
+        # Its envs keep something of the past when they are reset
+        ("ppo", "BipedalWalker-v3"),
         # Peers start from zero
         ("sb3-ppo", "CartPole-v1"),
         ("ars", "CartPole-v1"),
@@ -362,7 +374,7 @@ def test_another_configuration_is_refused_by_name(tmp_path: Path) -> None:
     config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
     run(config)
     other = replace(config, seed=4, settings=replace(config.settings, hyperparameters={"gamma": 0.5}))
-    for do in (run, check):
+    for do in (run, check_folder, finished):
         with pytest.raises(ValueError, match="holds results of another configuration") as caught:
             do(other)
         assert "seed was 3, is 4" in str(caught.value)
@@ -383,6 +395,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     config = small("sb3-ppo", tmp_path / "run", n_timesteps=256, eval_freq=0)
     (config.folder / "wandb").mkdir(parents=True)
+    write_json(config.folder / "config.json", config.as_dict())
     for name in (".tmp-model.zip", "model.zip", "evaluations.csv", "wandb/half", "output.log"):
         (config.folder / name).write_text("half")
     run(config)
@@ -434,7 +447,6 @@ def test_names_of_folders_have_no_separators() -> None:
         ),
         ({"device": "abacus"}, "sb3-ppo on CartPole-v1: "),
         ({"project": "a/b", "track": True}, "project='a/b' must have"),
-        ({"folder": Path("/dev/null/x")}, "cannot write to output folder '/dev/null/x': Not a directory"),
     ],
 )
 def test_a_mistake_is_found_before_any_work(
@@ -443,3 +455,19 @@ def test_a_mistake_is_found_before_any_work(
     with pytest.raises(ValueError) as caught:
         check(replace(small("sb3-ppo", tmp_path / "run"), **change))
     assert str(caught.value).startswith(message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_written_to() -> None:
+    with pytest.raises(ValueError, match="cannot write to output folder '/dev/null/x': Not a directory"):
+        check_folder(small("sb3-ppo", Path("/dev/null/x")))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1.tex").write_text("...")
+    config = small("sb3-ppo", tmp_path, n_timesteps=256)
+    for do in (check_folder, run):
+        with pytest.raises(ValueError, match=r"holds something else \(thesis\): use a folder of its own"):
+            do(config)
+    assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "..."

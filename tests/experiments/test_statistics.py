@@ -14,6 +14,7 @@ from scipy.stats import bootstrap, norm  # type: ignore[import-untyped]
 from crashalgos.experiments import statistics
 from crashalgos.experiments.statistics import (
     Estimate,
+    Pair,
     Reached,
     adjust,
     aggregate,
@@ -445,12 +446,43 @@ def test_unusable_pairs_are_refused(a: dict[int, float], b: dict[int, float], op
 
 def test_adjusted_p_by_hand() -> None:
     # Benjamini–Hochberg: 0.01 · 4/1, 0.02 · 4/2, 0.03 · 4/3, 0.5 · 4/4, never above the next
-    some = compare(by_seed([1.0, 2.0]), by_seed([0.0, 0.0]), scale=1.0)
+    some = compare(by_seed(range(6)), by_seed([0.0] * 6), scale=1.0)
     pairs = [replace(some, p=p) for p in (0.5, 0.01, 0.03, 0.02)]
     assert [pair.q for pair in adjust(pairs)] == pytest.approx([0.5, 0.04, 0.04, 0.04])
     assert [pair.p for pair in adjust(pairs)] == [0.5, 0.01, 0.03, 0.02]
     assert adjust([]) == []
     assert adjust([replace(some, p=0.3)])[0].q == pytest.approx(0.3)
+    assert [pair.comparisons for pair in (some, *adjust(pairs))] == [1, 4, 4, 4, 4]
+
+
+def test_adjusted_over_what_is_tested() -> None:
+    # Tested: six pairs of seeds, and four and four runs. Not tested: five pairs (2/32), a single run, equal runs
+    paired = replace(compare(by_seed(range(6)), by_seed([0.0] * 6), scale=1.0), p=0.04)
+    independent = replace(compare(by_seed(range(4)), by_seed(range(4), first=9), scale=1.0), p=0.03)
+    five = compare(by_seed([1.0] * 5), by_seed([0.0] * 5), scale=1.0)
+    single = compare(by_seed([1.0]), by_seed(range(9), first=9), scale=1.0)
+    same = compare(by_seed(range(9)), by_seed(range(9)), scale=1.0, identical=True)
+    adjusted = adjust([five, paired, same, independent, single])
+    # 0.03 · 2/1 is above 0.04 · 2/2; the others keep theirs
+    assert [pair.q for pair in adjusted] == pytest.approx([0.0625, 0.04, 1.0, 0.04, 1.0])
+    # All but the identical one
+    assert [pair.comparisons for pair in adjusted] == [4] * 5
+    # Nothing to adjust
+    assert [(pair.q, pair.comparisons) for pair in adjust([five, same])] == [(0.0625, 1), (1.0, 1)]
+    assert [(pair.q, pair.comparisons) for pair in adjust([same, same])] == [(1.0, 0), (1.0, 0)]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("comparisons", [1, 2, 3, 7, 20])
+def test_a_pair_that_alone_differs_outlasts_the_adjustment(paired: bool, comparisons: int) -> None:
+    def alone(n: int) -> Pair:
+        differs = compare(by_seed([1.0] * n), by_seed([0.0] * n, first=0 if paired else 100), scale=1.0, n_resamples=FEW)
+        none = compare(by_seed([1.0] * 9), by_seed([1.0] * 9), scale=1.0, n_resamples=FEW)
+        return adjust([differs, *[none] * (comparisons - 1)])[0]
+
+    needed = int(seeds_needed(1.0, 0.0, paired, comparisons))
+    assert alone(needed).q < 0.05 and alone(needed).comparisons == comparisons
+    assert alone(needed - 1).q >= 0.05
 
 
 def test_smallest_p_by_hand() -> None:
@@ -492,11 +524,21 @@ def test_seeds_needed_at_the_ends() -> None:
     for deviation in (0.0, 1e-9, 0.01, 0.15):
         assert seeds_needed(1.0, deviation) == 6
         assert seeds_needed(1.0, deviation, paired=False) == 4
+    # Three comparisons: 3 · 2/128 with seven, 3 · 2/252 with five each; six: 6 · 2/256 with eight, 6 · 2/252 with five each
+    assert [seeds_needed(1.0, 0.0, comparisons=n) for n in (3, 6)] == [7, 8]
+    assert [seeds_needed(1.0, 0.0, paired=False, comparisons=n) for n in (3, 6)] == [5, 5]
+    # What the t-test needs is more than that
+    assert seeds_needed(1.0, 1.0, comparisons=6) == seeds_needed(1.0, 1.0) == 10
+    # No p-value is below 2/65,537, and 0.05 is 1,638 of these
+    assert seeds_needed(1.0, 0.0, comparisons=1_638) == 17 - 1
+    assert seeds_needed(1.0, 0.0, comparisons=1_639) == math.inf
     assert seeds_needed(0.0, 1.0) == math.inf
     assert seeds_needed(0.0, 0.0) == math.inf
     assert seeds_needed(0.01, 1.0) == math.inf
     with pytest.raises(ValueError, match="`deviation`"):
         seeds_needed(1.0, math.nan)
+    with pytest.raises(ValueError, match="`comparisons` must be a whole number of at least 1, got 0"):
+        seeds_needed(1.0, 1.0, comparisons=0)
 
 
 @settings(max_examples=30, deadline=None)

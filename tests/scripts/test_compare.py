@@ -89,7 +89,7 @@ def test_a_failed_run_is_reported_and_the_others_finish(
     output = capfd.readouterr().out
     assert "reinforce-crash_env-Crash-v0-seed1 failed:\nTraceback" in output
     assert "RuntimeError: this seed fails" in output
-    assert f"to try again what failed: python scripts/compare.py {command.split(' --no-track')[0]}" in output
+    assert "to try again what failed: python scripts/compare.py --algos reinforce --envs crash_env:Crash-v0" in output
     assert [(row["seed"], row["status"]) for row in rows(tmp_path / "out" / "runs.csv")] == [
         ("0", "finished"),
         ("1", "failed"),
@@ -116,6 +116,10 @@ def test_an_algorithm_that_cannot_act_there_is_not_applicable(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(ENVIRONMENTS)
+    buttons = ["--envs", "crash_env:Buttons-v0", "--no-track", "--output", str(tmp_path / "none")]
+    assert compare.main(["--algos", "ars", *buttons]) == 2
+    assert "error: nothing to compare: ars on crash_env:Buttons-v0: The algorithm only" in capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
     command = "--algos ppo ars --envs crash_env:Buttons-v0 --seeds 1 --n-timesteps 64 --eval-freq 64 --no-track"
     assert compare.main([*command.split(), "--output", str(tmp_path / "out")]) == 0
     reason = "ars on crash_env:Buttons-v0: The algorithm only supports"
@@ -133,7 +137,7 @@ def test_the_folder_is_named_after_what_is_compared(compare: ModuleType) -> None
         return compare.folder_name(identity["envs"], compare.digest(identity))
 
     assert name().startswith("CartPole-v1-") and name() == name(jobs=1, track=False, project="x")
-    assert name() != name(n_timesteps=50_000) and name() != name(algos=("ppo",))
+    assert name() != name(n_timesteps=60_000) and name() != name(algos=("ppo",))
     assert name(envs=("CartPole-v1", "Acrobot-v1")).startswith("CartPole-v1-and-1-more-")
 
 
@@ -204,7 +208,8 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(tmp_path: Path) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
-    assert "interrupted; to continue: python scripts/compare.py --algos sb3-a2c sb3-ppo" in errors
-    assert errors.rstrip().endswith(f"--jobs 2 --no-track --output {folder}") and "Traceback" not in errors
+    again = errors.rpartition("interrupted; to continue: ")[2]
+    assert again.startswith("python scripts/compare.py --algos sb3-a2c sb3-ppo") and "Traceback" not in errors
+    assert again.rstrip().endswith(f"--jobs 2 --device cpu --output {folder} --no-track --project crashalgos")
     assert all((path.parent / "model.zip").exists() for path in evaluated)
     assert dies(process.pid, seconds=20)

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 from collections.abc import Callable
@@ -26,7 +27,8 @@ def test_one_run(train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixtur
     options = f"--horizon 20 --eval-freq 150 --eval-episodes 2 --verbose 0 --no-track --output {tmp_path / 'run'}"
     assert train.main([*command.split(), *options.split()]) == 0
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"config.json", "progress.csv", "evaluations.csv", "model.zip"}
+    files = {"config.json", "status.json", "progress.csv", "evaluations.csv", "model.zip"}
+    assert names == files | {".lock"}
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (written["algo"], written["seed"], written["settings"]["n_timesteps"]) == ("reinforce", 5, 300)
     hyperparameters = written["settings"]["hyperparameters"]
@@ -169,13 +171,28 @@ def test_a_folder_in_use_is_a_mistake(
     )
 
 
-@pytest.mark.parametrize("saved", [True, False])
-def test_an_interrupted_run_claims_no_model_that_is_not_there(
-    saved: bool, train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_full_disk_is_one_line(
+    train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(config: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(train, "run", full)
+    assert train.main(["--no-track", "--output", str(tmp_path / "run")]) == 1
+    assert capsys.readouterr().err.startswith(
+        "train.py: error: [Errno 28] No space left on device before there was a model; to"
+    )
+
+
+@pytest.mark.parametrize(("saved", "resumes"), [(True, True), (True, False), (False, False)])
+def test_an_interrupted_run_claims_nothing_that_is_not_there(
+    saved: bool, resumes: bool, train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(config: Any) -> None:
         if saved:
             (config.folder / "model.zip").touch()
+        if resumes:
+            (config.folder / "checkpoint.pt").touch()
         raise KeyboardInterrupt
 
     train.run = interrupted
@@ -183,6 +200,7 @@ def test_an_interrupted_run_claims_no_model_that_is_not_there(
     assert train.main(["--no-track", "--env", "MountainCar-v0", "--output", str(folder)]) == 130
     output = capsys.readouterr()
     end = f"; the model as it was then is in {folder}" if saved else " before there was a model"
+    how = "continue from the last checkpoint" if resumes else "start again, in the place of this one"
     again = f"python scripts/train.py --no-track --env MountainCar-v0 --output {folder}"
-    assert output.err == f"interrupted{end}; to continue: {again}\n"
+    assert output.err == f"interrupted{end}; to {how}: {again}\n"
     assert output.out == "class defaults (untuned): ppo on MountainCar-v0\n"

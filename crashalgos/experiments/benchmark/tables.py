@@ -252,7 +252,7 @@ def contest_content(contest: Contest) -> dict[str, Any]:
 def describe_machine() -> dict[str, Any]:
     """:return: processor, cores, versions, commit, and how busy the machine is before the first contest"""
     from crashalgos.experiments.grid import available_cores
-    from crashalgos.tracking.run_config import git_commit, versions
+    from crashalgos.common.run_config import git_commit, versions
 
     found = versions()
     for package in ("sbx-rl", "jax"):

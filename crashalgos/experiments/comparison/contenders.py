@@ -15,7 +15,7 @@ _VARIANT = re.compile(r"(?P<name>[\w.-]+)=(?P<algo>[\w.-]+)(?P<overrides>\{.*\})
 
 
 @dataclass(frozen=True)
-class Contender:
+class Entrant:
     """
     :param name: its key in files, and the beginning of its folders' names
     :param algo: the algorithm's name in the registry
@@ -35,14 +35,14 @@ class Contender:
         return label if self.name == self.algo else f"{self.name} ({label})"
 
 
-def read_contenders(texts: Iterable[str]) -> list[Contender]:
+def read_contenders(texts: Iterable[str]) -> list[Entrant]:
     """
     :param texts: of each ``algo``, or ``name=algo{hyperparameter: value, …}`` with a mapping in YAML; ``first_seed`` in it is
         the contender's first seed
     :return: the contenders, each once
     :raises ValueError: for an unknown algorithm, a text that cannot be read, or one name for two
     """
-    contenders: dict[str, Contender] = {}
+    contenders: dict[str, Entrant] = {}
     for text in texts:
         contender = read_contender(text)
         if contenders.setdefault(contender.name, contender) != contender:
@@ -52,7 +52,7 @@ def read_contenders(texts: Iterable[str]) -> list[Contender]:
     return list(contenders.values())
 
 
-def read_contender(text: str) -> Contender:
+def read_contender(text: str) -> Entrant:
     """
     :param text: one of ``read_contenders``
     :return: the contender
@@ -60,7 +60,7 @@ def read_contender(text: str) -> Contender:
     """
     if "=" not in text:
         find_algorithm(text)
-        return Contender(text, text)
+        return Entrant(text, text)
     match = _VARIANT.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"a variant must be NAME=ALGO{{HYPERPARAMETER: VALUE, …}} in YAML, got {text!r}")
@@ -74,10 +74,10 @@ def read_contender(text: str) -> Contender:
         raise ValueError(f"`first_seed` of {name} must be a whole number of at least 0, got {first_seed!r}")
     if "n_timesteps" in overrides:
         raise ValueError(f"`n_timesteps` of {name} is not its own: all contenders train for the same number of steps")
-    return Contender(name, algo, overrides, first_seed)
+    return Entrant(name, algo, overrides, first_seed)
 
 
-def settings_for(contender: Contender, env: str, n_timesteps: int) -> Settings:
+def settings_for(contender: Entrant, env: str, n_timesteps: int) -> Settings:
     """
     :param contender: who
     :param env: the environment's id
@@ -89,7 +89,7 @@ def settings_for(contender: Contender, env: str, n_timesteps: int) -> Settings:
     return replace(settings, n_timesteps=n_timesteps)
 
 
-def cell(contender: Contender, env: str, n_timesteps: int, seeds: int, common: Mapping[str, Any]) -> list[RunConfig]:
+def cell(contender: Entrant, env: str, n_timesteps: int, seeds: int, common: Mapping[str, Any]) -> list[RunConfig]:
     """
     :param contender: who
     :param env: where

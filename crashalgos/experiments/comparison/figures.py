@@ -58,8 +58,6 @@ STYLE: Any = {
 }
 TIMES = 101
 THRESHOLDS = 401
-# Bands are looked at, not read off: more resamples would not show.
-BAND_RESAMPLES = 2_000
 BAND = 0.15
 
 
@@ -136,7 +134,7 @@ def learning_curves(results: Results) -> Figure:
             runs = results.cell(contender, env)
             returns = np.stack([run.deterministic.returns for run in runs])
             draw_runs(panel, contender, [(run.deterministic.steps, run.deterministic.returns) for run in runs])
-            draw_curve(panel, contender, runs[0].deterministic.steps, *statistics.curve(returns, BAND_RESAMPLES))
+            draw_curve(panel, contender, runs[0].deterministic.steps, *statistics.curve(returns))
         panel.set_title(env)
         label_steps(panel)
         panel.set_ylabel("episode return [raw reward]")
@@ -161,7 +159,7 @@ def sample_efficiency(results: Results) -> Figure | None:
             columns = [np.searchsorted(run.deterministic.steps, steps) for run in results.cell(contender, env)]
             returns = [run.deterministic.returns[at] for run, at in zip(results.cell(contender, env), columns, strict=True)]
             samples.append(normalize(np.stack(returns), results.references[env]))
-        draw_curve(panel, contender, steps, *statistics.curve(samples, BAND_RESAMPLES))
+        draw_curve(panel, contender, steps, *statistics.curve(samples))
     label_steps(panel)
     panel.set_ylabel("normalised score [1 = reference]")
     add_legend(figure, contenders, (band_patch(),))
@@ -181,9 +179,7 @@ def performance_profiles(results: Results) -> Figure | None:
     thresholds = np.linspace(min(0.0, everything.min()) - 0.02, max(1.0, everything.max()) + 0.02, THRESHOLDS)
     figure, (panel,) = grid_of_panels(1)
     for contender in contenders:
-        draw_curve(
-            panel, contender, thresholds, *statistics.performance_profile(samples[contender], thresholds, BAND_RESAMPLES)
-        )
+        draw_curve(panel, contender, thresholds, *statistics.performance_profile(samples[contender], thresholds))
     panel.set_xlabel("normalised score τ [0 = random policy, 1 = reference]")
     panel.set_ylabel("share of runs with a score above τ")
     panel.set_ylim(-0.03, 1.03)
@@ -233,7 +229,7 @@ def wall_clock(results: Results) -> Figure:
             times, returns = statistics.on_common_times(
                 [run.seconds for run in runs], [run.returns for run in runs], n_times=TIMES
             )
-            draw_curve(panel, contender, times, *statistics.curve(returns, BAND_RESAMPLES))
+            draw_curve(panel, contender, times, *statistics.curve(returns))
         panel.set_title(env)
         panel.set_xlim(left=0)
         panel.set_xlabel("training time [s]")
@@ -369,13 +365,7 @@ def draw_runs(panel: Axes, contender: Contender, curves: Iterable[tuple[np.ndarr
 
 
 def draw_curve(
-    panel: Axes,
-    contender: Contender,
-    x: np.ndarray,
-    values: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    holds: bool = False,
+    panel: Axes, contender: Contender, x: np.ndarray, values: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> None:
     """
     A thick line and its band. Markers of several contenders stand at different places.
@@ -386,19 +376,11 @@ def draw_curve(
     :param values: shape (n,)
     :param low: of the band, shape (n,); ``nan`` where there is no interval
     :param high: of the band, shape (n,)
-    :param holds: whether the values hold until the next one
     """
     stride = max(1, len(x) // 7)
     style = look(contender)
-    panel.fill_between(x, low, high, color=style["color"], alpha=BAND, linewidth=0, zorder=1.2, step="post" if holds else None)
-    panel.plot(
-        x,
-        values,
-        drawstyle="steps-post" if holds else "default",
-        markevery=(contender.index * 2 % stride, stride),
-        zorder=2.5,
-        **style,
-    )
+    panel.fill_between(x, low, high, color=style["color"], alpha=BAND, linewidth=0, zorder=1.2)
+    panel.plot(x, values, markevery=(contender.index * 2 % stride, stride), zorder=2.5, **style)
 
 
 def draw_times(panel: Axes, contender: Contender, row: int, times: np.ndarray) -> None:

@@ -1,8 +1,9 @@
 """The report of a comparison: ``report.md``, the same as one HTML page, and a table for the terminal."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ EVALUATION_NOTE = (
     "The score of a run is the mean return of its last evaluation under the deterministic policy. Returns are undiscounted "
     "sums of raw rewards. Every run is evaluated on the same fixed grid of environment steps, in an environment of its own, "
     "once under the deterministic and once under the stochastic policy. The policy at a step of the grid is the one that has "
-    "learned from the rollouts that ended before that step. The seconds, and the steps per second, are those of the training "
-    "alone; evaluation is left out."
+    "learned from the rollouts that ended before that step. At every `checkpoint_freq` environment steps (under Settings; 0: "
+    "never), with the next rollout, the environments of every contender start afresh, except those of ARS, which has no "
+    "rollouts. The seconds, and the steps per second, are those of the training alone; evaluation is left out. They are "
+    "wall-clock times, and depend on how many runs there were at a time (under Versions, where it is known)."
 )
 NORMALIZATION_NOTE = (
     "A normalised score is (return − low)/(high − low), with the two returns of the environment given under References; the "
@@ -72,7 +75,17 @@ def write(folder: Path) -> list[Path]:
     :return: the files written, ``report.md`` and ``report.html`` first
     :raises ValueError: as :func:`~crashalgos.experiments.comparison.results.load` says
     """
-    results = load(folder)
+    return write_report(load(folder))
+
+
+def write_report(results: Results) -> list[Path]:
+    """
+    Write figures, ``report.md`` and ``report.html`` into the comparison's folder.
+
+    :param results: a comparison
+    :return: the files written, ``report.md`` and ``report.html`` first
+    """
+    folder = results.folder
     drawings = write_figures(results)
     text = markdown(results, drawings)
     page = html_page(text, TITLE, {drawing.file: (folder / drawing.file).read_bytes() for drawing in drawings})
@@ -87,9 +100,27 @@ def verdicts(results: Results) -> list[str]:
     :return: one line for each pair of contenders in each environment
     """
     return [
-        f"{found.env}, {found.a.label} – {found.b.label}: {verdict(found.pair, found.a.label, found.b.label)}"
-        for found in compared_pairs(results)
+        f"{found.env}, {found.a.label} – {found.b.label}: {pair_verdict(results, found)}" for found in compared_pairs(results)
     ]
+
+
+def pair_verdict(results: Results, found: ComparedPair, written: Callable[[str], str] = str) -> str:
+    """
+    :param results: a comparison
+    :param found: two contenders in one of its environments
+    :param written: how a label is written
+    :return: what the scores of the two say, in one sentence; another one for each of them that has runs without a score
+    """
+    sentences = [verdict(found.pair, written(found.a.label), written(found.b.label))]
+    for contender in (found.a, found.b):
+        unfinished = results.unfinished(contender, found.env)
+        if unfinished:
+            total = unfinished + len(results.cell(contender, found.env))
+            have, are = ("has", "is") if unfinished == 1 else ("have", "are")
+            sentences.append(
+                f"{unfinished} of {written(contender.label)}'s {total} runs {have} not finished and {are} left out."
+            )
+    return " ".join(sentences)
 
 
 def terminal_table(results: Results) -> Table:
@@ -117,14 +148,18 @@ def terminal_table(results: Results) -> Table:
     return rich_table(TITLE, TERMINAL_COLUMNS, rows, TERMINAL_COLUMNS[:2])
 
 
-def compared_pairs(results: Results) -> list[ComparedPair]:
+@lru_cache(maxsize=1)
+def compared_pairs(results: Results) -> tuple[ComparedPair, ...]:
     """
+    Computed once for a ``Results``, which both the report and the terminal show.
+
     :param results: a comparison
-    :return: every pair of contenders that both have a finished run in an environment; p-values adjusted over all of them
+    :return: every pair of contenders that both have a finished run in an environment; p-values adjusted over all that are
+        tested
     """
     cells = [(env, a, b) for env in results.envs for a, b in combinations(results.contenders_of(env), 2)]
     pairs = statistics.adjust([compare(results, env, a, b) for env, a, b in cells])
-    return [ComparedPair(*cell, pair) for cell, pair in zip(cells, pairs, strict=True)]
+    return tuple(ComparedPair(*cell, pair) for cell, pair in zip(cells, pairs, strict=True))
 
 
 def compare(results: Results, env: str, a: Contender, b: Contender) -> Pair:
@@ -203,8 +238,11 @@ def verdict_tables(results: Results) -> list[str]:
     found = compared_pairs(results)
     parts = []
     for env in results.envs:
-        names = [(escape(of_env.a.label), escape(of_env.b.label), of_env.pair) for of_env in found if of_env.env == env]
-        rows = [(f"{a} – {b}", verdict(pair, a, b)) for a, b, pair in names]
+        rows = [
+            (f"{escape(one.a.label)} – {escape(one.b.label)}", pair_verdict(results, one, escape))
+            for one in found
+            if one.env == env
+        ]
         parts.append(f"### Verdicts in {escape(env)}")
         parts.append(
             markdown_table(PAIR_COLUMNS, rows, PAIR_COLUMNS) if rows else "Only one contender has a finished run here."
@@ -278,26 +316,26 @@ def speed_row(results: Results, env: str, contender: Contender) -> tuple[str, ..
 def aggregate_table(results: Results) -> list[str]:
     """
     :param results: a comparison
-    :return: normalised scores over all environments; nothing where there is one
+    :return: normalised scores over all environments
     """
-    if len(results.envs) < 2:
-        return []
     complete = results.complete()
     rows = []
     for contender in complete:
         estimates = statistics.aggregate(results.normalized_scores(contender, results.envs))
         cells = [f"{number(estimate.value, 3)} ({interval(estimate, 3)})" for estimate in estimates.values()]
         rows.append((escape(contender.label), str(sum(run.contender == contender.name for run in results.runs)), *cells))
+    n_envs = len(results.envs)
     parts = [
-        "## Aggregate over environments",
-        f"Normalised scores (0: low reference, 1: high reference) in {len(results.envs)} environments, with 95 % intervals. "
+        "## Aggregate scores",
+        "Normalised scores (0: low reference, 1: high reference) in "
+        f"{'one environment' if n_envs == 1 else f'{n_envs} environments'}, with 95 % intervals. "
         "The optimality gap is better when it is smaller.",
         markdown_table(AGGREGATE_COLUMNS, rows, TEXTS) if rows else "",
     ]
     left_out = [contender for contender in results.contenders if contender not in complete]
     if left_out:
         names = ", ".join(escape(contender.label) for contender in left_out)
-        parts.append(f"Left out, without a finished run in one environment or more: {names}.")
+        parts.append(f"Left out, without a finished run{'' if n_envs == 1 else ' in one environment or more'}: {names}.")
     return parts
 
 
@@ -379,7 +417,8 @@ def settings_parts(results: Results) -> list[str]:
         for entry, raw in zip(results.contenders, config["contenders"], strict=True)
     ]
     parts = [markdown_table(CONTENDER_COLUMNS, rows, CONTENDER_COLUMNS)]
-    shared = {key: config[key] for key in ("n_timesteps", "seeds", "eval_freq", "eval_episodes", "device") if key in config}
+    names = ("n_timesteps", "seeds", "eval_freq", "eval_episodes", "checkpoint_freq", "device")
+    shared = {name: config[name] for name in names if name in config}
     if shared:
         parts.append(fence(yaml.safe_dump(shared, sort_keys=False), "yaml"))
     if config.get("untuned"):
@@ -407,7 +446,9 @@ def versions_line(content: Mapping[str, Any]) -> str:
     packages = ", ".join(escape(f"{package} {version}") for package, version in content["versions"].items())
     machine = escape(str(content.get("machine") or "unknown machine"))
     cores = f", {content['cores']} cores" if content.get("cores") else ""
-    return f"{packages}; commit {escape(str(content.get('git_commit') or 'unknown'))}; {machine}{cores}."
+    n = content.get("jobs")
+    jobs = f", {n} run{'' if n == 1 else 's'} at a time" if n else ""
+    return f"{packages}; commit {escape(str(content.get('git_commit') or 'unknown'))}; {machine}{cores}{jobs}."
 
 
 def iqm_of(runs: Sequence[Run]) -> Estimate:

@@ -10,15 +10,17 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
 from crashalgos.experiments import statistics
+from crashalgos.experiments.evaluation import MODES
+from crashalgos.experiments.folder import CONFIG_FILE
 from crashalgos.experiments.references import Reference, find_reference, normalize
 
-CONFIG_FILE, RUNS_FILE, EVALUATIONS_FILE, VERSIONS_FILE = "config.json", "runs.csv", "evaluations.csv", "versions.json"
+RUNS_FILE, EVALUATIONS_FILE, VERSIONS_FILE = "runs.csv", "evaluations.csv", "versions.json"
 RUN_COLUMNS = ("contender", "env", "seed", "status", "num_timesteps", "seconds", "folder", "reason")
 EVALUATION_COLUMNS = ("contender", "env", "seed", "step", "num_timesteps", "seconds", "mode", "episode", "return", "length")
 FINISHED, FAILED, NOT_APPLICABLE = "finished", "failed", "not applicable"
 # What the report calls a run that its folder tells nothing, or not everything, about.
 MISSING, INCOMPLETE = "missing", "incomplete"
-DETERMINISTIC, STOCHASTIC = "deterministic", "stochastic"
+DETERMINISTIC, STOCHASTIC = MODES
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Gap:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """
     :param folder: the comparison's folder
@@ -141,6 +143,17 @@ class Results:
         :return: its finished runs there, by seed
         """
         return tuple(run for run in self.runs if (run.contender, run.env) == (contender.name, env))
+
+    def unfinished(self, contender: Contender, env: str) -> int:
+        """
+        :param contender: a contender
+        :param env: an environment's id
+        :return: how many of its runs there have failed, are incomplete, or are missing
+        """
+        statuses = [gap.status for gap in self.gaps if (gap.contender, gap.env) == (contender.name, env)]
+        if MISSING in statuses:
+            return wanted_runs(self.config) - len(self.cell(contender, env))
+        return sum(status in (FAILED, INCOMPLETE) for status in statuses)
 
     def contenders_of(self, env: str) -> tuple[Contender, ...]:
         """
@@ -390,7 +403,7 @@ def absent_runs(rows: pd.DataFrame, names: Sequence[str], config: Mapping[str, A
     :param config: ``config.json``
     :return: the cells of which fewer runs are recorded than ``config.json`` says
     """
-    wanted = int(config.get("seeds") or 1)
+    wanted = wanted_runs(config)
     closed = set(zip(rows["contender"], rows["env"], strict=True)) & {
         (row["contender"], row["env"]) for row in rows.to_dict("records") if row["status"] == NOT_APPLICABLE
     }
@@ -401,6 +414,14 @@ def absent_runs(rows: pd.DataFrame, names: Sequence[str], config: Mapping[str, A
             if recorded < wanted and (name, env) not in closed:
                 gaps.append(Gap(name, env, None, MISSING, f"{RUNS_FILE} has {recorded} of {wanted} runs"))
     return gaps
+
+
+def wanted_runs(config: Mapping[str, Any]) -> int:
+    """
+    :param config: ``config.json``
+    :return: how many runs each contender was to have in each environment
+    """
+    return int(config.get("seeds") or 1)
 
 
 def one_line(text: str) -> str:

@@ -34,15 +34,16 @@ class NoCell:
     reason: str
 
 
-def write_tables(folder: Path, outcomes: Sequence[Outcome], no_cells: Iterable[NoCell]) -> None:
+def write_tables(folder: Path, outcomes: Sequence[Outcome], no_cells: Iterable[NoCell], jobs: int) -> None:
     """
     :param folder: the comparison's
     :param outcomes: what its runs came to
     :param no_cells: what is not applicable
+    :param jobs: how many runs there were at a time
     """
     write_csv(folder / RUNS_FILE, RUN_COLUMNS, run_rows(outcomes, no_cells))
     write_csv(folder / EVALUATIONS_FILE, EVALUATION_COLUMNS, evaluation_rows(outcomes))
-    surroundings = {"machine": platform.machine(), "cores": available_cores()}
+    surroundings = {"machine": platform.machine(), "cores": available_cores(), "jobs": jobs}
     write_json(folder / VERSIONS_FILE, {**versions_of(outcomes), **surroundings})
 
 

@@ -28,6 +28,8 @@ def verdict(pair: Pair, name_a: str, name_b: str) -> str:
         return _too_few(pair)
     if pair.q < ALPHA:
         return _better(pair, name_a, name_b) if pair.difference > 0 else _better(_reversed(pair), name_b, name_a)
+    if pair.p < ALPHA:
+        return _not_sure(pair, name_a, name_b) if pair.difference > 0 else _not_sure(_reversed(pair), name_b, name_a)
     found = f"{_number(pair.difference)} (95 % {_interval(pair.low, pair.high)})"
     if _within_margin(pair):
         return f"No difference between {name_a} and {name_b}: {found}, within {_margin(pair)}; {_p(pair)}."
@@ -73,12 +75,26 @@ def _too_few(pair: Pair) -> str:
 def _better(pair: Pair, name_a: str, name_b: str) -> str:
     seeds = f"{pair.n_a} paired seeds" if pair.paired else f"{pair.n_a} and {pair.n_b} seeds, not paired"
     chance = pair.improvement
-    small = f"; all of the interval is within {_margin(pair)}" if _within_margin(pair) else ""
-    found = f"by {_number(pair.difference)} (95 % {_interval(pair.low, pair.high)})"
     return (
-        f"{name_a} is better than {name_b}: {found}, {_p(pair)}, "
-        f"{seeds}; probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}){small}."
+        f"{name_a} is better than {name_b}: {_by(pair)}, {_p(pair)}, "
+        f"{seeds}; probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}){_if_small(pair)}."
     )
+
+
+def _not_sure(pair: Pair, name_a: str, name_b: str) -> str:
+    return (
+        f"{name_a} scores higher than {name_b} {_by(pair)}, {_p_value('p', pair.p)}, but that is not sure among "
+        f"{pair.comparisons} comparisons ({_p_value('adjusted p', pair.q)}); "
+        f"{_more_seeds(pair, pair.difference, 'do')}{_if_small(pair)}."
+    )
+
+
+def _by(pair: Pair) -> str:
+    return f"by {_number(pair.difference)} (95 % {_interval(pair.low, pair.high)})"
+
+
+def _if_small(pair: Pair) -> str:
+    return f"; all of the interval is within {_margin(pair)}" if _within_margin(pair) else ""
 
 
 def _seeds_that_would_show(pair: Pair) -> str:
@@ -87,13 +103,17 @@ def _seeds_that_would_show(pair: Pair) -> str:
         difference, shown = pair.margin, f"one of {_number(pair.margin)} (5 % of the reference range)"
     if difference == 0:
         return "the means are equal"
-    if seeds_needed(difference, pair.deviation, pair.paired) <= min(pair.n_a, pair.n_b):
-        return f"a few more seeds may show {shown}"
-    return f"{_needed(pair, difference)} would show {shown}"
+    return _more_seeds(pair, difference, f"show {shown}")
+
+
+def _more_seeds(pair: Pair, difference: float, end: str) -> str:
+    if seeds_needed(difference, pair.deviation, pair.paired, pair.comparisons) <= min(pair.n_a, pair.n_b):
+        return f"a few more seeds may {end}"
+    return f"{_needed(pair, difference)} would {end}"
 
 
 def _needed(pair: Pair, difference: float) -> str:
-    needed = seeds_needed(difference, pair.deviation, pair.paired)
+    needed = seeds_needed(difference, pair.deviation, pair.paired, pair.comparisons)
     number = f"more than {MOST_SEEDS:,}" if math.isinf(needed) else f"about {needed:,.0f}"
     return f"{number} seeds" + ("" if pair.paired else " each")
 

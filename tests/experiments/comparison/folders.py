@@ -48,6 +48,7 @@ def write_folder(
         "n_timesteps": STEPS[-1],
         "eval_freq": STEPS[1],
         "eval_episodes": 2,
+        "checkpoint_freq": STEPS[1],
         "device": "cpu",
         "command": f"python scripts/compare.py --algos {' '.join(names)}",
         "settings": {name: {env: {"n_envs": 1, "policy": "MlpPolicy"} for env in envs} for name in names},

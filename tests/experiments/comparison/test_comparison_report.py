@@ -12,13 +12,15 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from crashalgos.experiments.comparison import figures, report
-from crashalgos.experiments.comparison.results import load
+from crashalgos.experiments.comparison.results import Contender, Results, load
+from crashalgos.experiments.statistics import Pair
 from tests.experiments.comparison.folders import four_seeds, write_folder
 
 ENV, OTHER = "CartPole-v1", "Acrobot-v1"
 SECTIONS = (
     "Verdicts",
     "Scores",
+    "Aggregate scores",
     "Figures",
     "What the numbers mean",
     "Not applicable and failed runs",
@@ -85,19 +87,35 @@ def test_scores_worked_out_on_paper(one_env: Path) -> None:
 
 
 def test_the_sections_stand_in_their_order(two_envs: Path, one_env: Path) -> None:
-    headings = re.findall("^## (.*)$", (one_env / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings == list(SECTIONS)
-    headings = re.findall("^## (.*)$", (two_envs / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings == [*SECTIONS[:2], "Aggregate over environments", *SECTIONS[2:]]
+    for folder in (two_envs, one_env):
+        headings = re.findall("^## (.*)$", (folder / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
+        assert headings == list(SECTIONS)
 
 
 def test_a_normalised_aggregate_over_environments(two_envs: Path) -> None:
     text = (two_envs / "report.md").read_text(encoding="utf-8")
-    table = rows(text, "## Aggregate over environments")
+    table = rows(text, "## Aggregate scores")
     # 0.6 + 2 seed/477.8 and 0.6 + 2 seed/399.1, the mean seed is 2.5: 0.6 + 2.5/477.8 + 2.5/399.1 = 0.61150
     assert [row[0] for row in table[2:]] == [r"A \& B \<b\>", r"\_b\_ \$x^2\$ \| \*c\*"]
     assert table[2][1] == "12" and [cell.split(" ")[0] for cell in table[2][2:]] == ["0.611", "0.611", "0.611", "0.389"]
+    assert "1: high reference) in 2 environments, with 95 % intervals. " in text
     assert "Left out, without a finished run in one environment or more: c." in text
+
+
+def test_a_normalised_aggregate_in_one_environment(one_env: Path) -> None:
+    text = (one_env / "report.md").read_text(encoding="utf-8")
+    a, b = ([cell.split(" ")[0] for cell in row] for row in rows(text, "## Aggregate scores")[2:])
+    # (275 − 22.2)/477.8 = 0.5291, without the ends (250 − 22.2)/477.8 = 0.4768; 1 − 0.5291 = 0.4709
+    assert a == ["A", "4", "0.477", "0.529", "0.529", "0.471"]
+    # (490 − 22.2)/477.8 = 0.9791, without the ends 1
+    assert b == ["B", "4", "1.000", "0.979", "0.979", "0.021"]
+    assert "1: high reference) in one environment, with 95 % intervals. " in text and "Left out" not in text
+
+
+def test_who_is_left_out_of_the_aggregate_in_one_environment(tmp_path: Path) -> None:
+    other_rows = [("b", ENV, 0, "failed", "", "", "b-0", "ValueError: no")]
+    results = load(write_folder(tmp_path, {("a", ENV, 0): (20.0, 30.0, 40.0)}, other_rows=other_rows))
+    assert report.aggregate_table(results)[-1] == "Left out, without a finished run: B."
 
 
 def test_identical_contenders_are_reported_as_identical(two_envs: Path) -> None:
@@ -142,6 +160,34 @@ def test_three_seeds_are_too_few(tmp_path: Path) -> None:
     assert line.startswith("CartPole-v1, A – B: Too few seeds to conclude: with 3, the smallest p possible is 0.25")
 
 
+def test_verdicts_say_which_runs_are_left_out(tmp_path: Path) -> None:
+    # Of ten runs six of a have finished, two failed, one is incomplete, one missing; of b one has failed; all of c's are there
+    numbers = {"a": range(6), "b": range(9), "c": range(10)}
+    returns = {(name, ENV, seed): (20.0, 30.0, 40.0 + seed) for name, seeds in numbers.items() for seed in seeds}
+    other_rows = [
+        *(("a", ENV, seed, "failed", "", "", f"a-{seed}", "ValueError: no") for seed in (6, 7)),
+        ("a", ENV, 8, "finished", 200, 2.0, "a-8", ""),
+        ("b", ENV, 9, "failed", "", "", "b-9", "ValueError: no"),
+        ("d", ENV, "", "not applicable", "", "", "", "d has no place there"),
+    ]
+    results = load(write_folder(tmp_path, returns, other_rows=other_rows, labels={"a": "A*"}))
+    of_a, of_b = "4 of {}'s 10 runs have not finished and are left out.", " 1 of B's 10 runs has not finished and is left out."
+    a_and_b, a_and_c, b_and_c = report.verdicts(results)
+    assert a_and_b.endswith(f"is the same. {of_a.format('A*')}{of_b}")
+    assert a_and_c.endswith(f"is the same. {of_a.format('A*')}")
+    assert b_and_c.endswith(f"is the same.{of_b}")
+    cells = [row[1] for row in rows("\n".join(["", *report.verdict_tables(results)]), "### Verdicts in CartPole-v1")[2:]]
+    assert cells[0].endswith("is the same. " + of_a.format(r"A\*") + of_b)
+    assert cells[2].endswith(f"is the same.{of_b}")
+
+
+def test_verdicts_say_nothing_about_runs_where_all_are_there(two_envs: Path) -> None:
+    left_out = [line for line in report.verdicts(load(two_envs)) if "left out" in line]
+    # c, of which one run has failed, against a and b; in the other environment c has no runs to compare
+    assert len(left_out) == 2 and all(line.startswith(ENV) for line in left_out)
+    assert all(line.endswith(". 1 of c's 6 runs has not finished and is left out.") for line in left_out)
+
+
 def test_failed_and_not_applicable_runs_are_listed(two_envs: Path) -> None:
     text = (two_envs / "report.md").read_text(encoding="utf-8")
     assert "| c | CartPole-v1 | 0 | failed | RuntimeError: \\<script\\>alert(1)\\</script\\> \\| \\`x\\` \\& " in text
@@ -175,6 +221,25 @@ def test_the_same_files_give_the_same_bytes(two_envs: Path) -> None:
     assert {str(path.relative_to(two_envs)) for path in paths} == {
         name for name in before if not name.endswith(("csv", "json"))
     }
+
+
+def test_pairs_are_compared_once_for_report_and_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def counted(results: Results, env: str, a: Contender, b: Contender) -> Pair:
+        compared.append((env, a.name, b.name))
+        return compare(results, env, a, b)
+
+    compare = report.compare
+    monkeypatch.setattr(report, "compare", counted)
+    results = load(four_seeds(tmp_path))
+    paths = report.write_report(results)
+    before = content(tmp_path)
+    lines = report.verdicts(results)
+    assert compared == [(ENV, "a", "b")] and len(lines) == 1
+    # Read anew, compared anew, and the same report
+    assert report.write(tmp_path) == paths and content(tmp_path) == before
+    assert len(compared) == 2
 
 
 def test_the_reports_place_is_not_in_it(two_envs: Path) -> None:
@@ -332,7 +397,16 @@ def test_settings_command_and_versions(tmp_path: Path) -> None:
     assert f"```sh\n{config['command']}\n```" in text and "python scripts/report.py FOLDER" in text
     assert "class defaults: x in CartPole-v1." in text
     assert "```yaml\na:\n  CartPole-v1:\n    n_envs: 1\n    policy: MlpPolicy\n```" in text
+    assert "```yaml\nn_timesteps: 200\nseeds: 1\neval_freq: 100\neval_episodes: 2\ncheckpoint_freq: 100\ndevice:" in text
+    assert "At every `checkpoint_freq` environment steps" in text and "how many runs there were at a time" in text
     assert "python 3.11; commit abc123; x86_64, 2 cores." in text
+
+
+@pytest.mark.parametrize(("jobs", "text"), [(4, ", 4 runs at a time."), (1, ", 1 run at a time."), (None, ".")])
+def test_how_many_runs_there_were_at_a_time(jobs: int | None, text: str) -> None:
+    versions = {"versions": {"python": "3.11"}, "git_commit": "abc123", "machine": "x86_64", "cores": 2}
+    line = report.versions_line(versions | ({"jobs": jobs} if jobs else {}))
+    assert line == f"python 3.11; commit abc123; x86_64, 2 cores{text}"
 
 
 def test_the_terminals_table(tmp_path: Path) -> None:

@@ -86,6 +86,8 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         Gap("c", ENV, 0, "incomplete", "evaluations.csv has no deterministic evaluation of it"),
     )
     assert [contender.name for contender in results.contenders_of(ENV)] == ["a"]
+    # Of three runs of a one has finished, of c none; b was to have none
+    assert [results.unfinished(contender, ENV) for contender in results.contenders] == [2, 0, 3]
 
 
 def test_a_run_without_its_last_evaluation_is_incomplete(tmp_path: Path) -> None:

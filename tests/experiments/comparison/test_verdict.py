@@ -51,6 +51,10 @@ def test_on_too_few_seeds() -> None:
     )
     assert told([100.0, -100.0, 1.0], [0.0] * 3).endswith("(0.333) would need more than 1,000 seeds.")
 
+    # Of six comparisons the pair may be the only one that differs: 6 · 2/2^8 is below 0.05, 6 · 2/2^7 is not
+    pair = compare(by_seed([2.0] * 5), by_seed([1.5] * 5), scale=1.0)
+    assert verdict(replace(pair, comparisons=6), "A", "B").endswith("(0.5) would need about 8 seeds.")
+
 
 def test_it_names_the_better_one_first() -> None:
     better, worse = by_seed(np.arange(8) + 100.0), by_seed(np.arange(8.0))
@@ -78,7 +82,31 @@ def test_it_says_when_a_sure_difference_is_small() -> None:
 def test_it_goes_by_the_adjusted_p() -> None:
     pair = compare(by_seed(np.arange(8) + 100.0), by_seed(np.arange(8.0)), scale=10.0)
     assert "p = 0.00781 (adjusted p = 0.04), 8 paired" in verdict(replace(pair, q=0.04), "A", "B")
-    assert verdict(replace(pair, q=0.0501), "A", "B").startswith("No difference found between A and B: 100 (95 % interval")
+
+
+def test_on_a_difference_that_several_comparisons_leave_open() -> None:
+    # p = 2/2^8 = 0.0078125, and seven times that is 0.0546875; with nine seeds it would be 7 · 2/2^9 = 0.027
+    better, worse = by_seed(np.arange(8) + 100.0), by_seed(np.arange(8.0))
+    sentences = {
+        verdict(replace(compare(*scores, scale=10.0), q=7 * 2 / 2**8, comparisons=7), *names)
+        for scores, names in (((better, worse), ("A", "B")), ((worse, better), ("B", "A")))
+    }
+    assert sentences == {
+        "A scores higher than B by 100 (95 % interval 100 to 100), p = 0.00781, but that is not sure among 7 comparisons "
+        "(adjusted p = 0.0547); about 9 seeds would do."
+    }
+    # For two comparisons seven seeds are the fewest, 2 · 2/2^7 = 0.031: eight are enough by that
+    pair = compare(better, worse, scale=10.0)
+    assert verdict(replace(pair, q=0.05, comparisons=2), "A", "B").endswith("(adjusted p = 0.05); a few more seeds may do.")
+    assert verdict(replace(pair, q=0.05, comparisons=2, margin=100.0), "A", "B").endswith(
+        "; a few more seeds may do; all of the interval is within ±100 (5 % of the reference range)."
+    )
+    # 2/C(8, 4) = 2/70, twice that is 0.057; 2 · 2/C(10, 5) = 4/252 with five each
+    independent = compare(by_seed([9.0] * 4), by_seed([1.0] * 4, first=9), scale=1.0)
+    assert verdict(replace(independent, q=2 * 2 / 70, comparisons=2), "A", "B") == (
+        "A scores higher than B by 8 (95 % interval 8 to 8), p = 0.0286, but that is not sure among 2 comparisons "
+        "(adjusted p = 0.0571); about 5 seeds each would do."
+    )
 
 
 def test_on_no_difference_needs_the_interval_within_the_margin() -> None:
@@ -106,9 +134,13 @@ def test_on_an_open_difference_says_how_many_seeds() -> None:
         f"interval does not exclude differences up to {pair.high:.3g}; about {needed} seeds would show one as large as the "
         "one seen."
     )
-    # Not found only because of the adjustment: the seeds were enough by the t-test
-    sure = compare(by_seed([3.0, 2.0, 3.0, 4.0, 3.0, 2.0]), by_seed([0.0] * 6), scale=1.0)
-    assert verdict(replace(sure, q=0.2), "A", "B").endswith("; a few more seeds may show one as large as the one seen.")
+    # Enough by the t-test; but the signs as seen and those with the last one turned are 2 of 2^6 at this end: p = 4/64
+    near = compare(by_seed([3.0, 3.0, 3.0, 3.0, 3.0, -0.1]), by_seed([0.0] * 6), scale=1.0)
+    sentence = verdict(replace(near, q=0.2, comparisons=2), "A", "B")
+    # For two comparisons seven seeds are the fewest, 2 · 2/2^7 = 0.031
+    assert sentence.startswith("No difference found between A and B: 2.48 ") and "p = 0.0625 (adjusted p = 0.2); " in sentence
+    assert sentence.endswith("; about 7 seeds would show one as large as the one seen.")
+    assert verdict(near, "A", "B").endswith("; a few more seeds may show one as large as the one seen.")
 
 
 @pytest.mark.parametrize(

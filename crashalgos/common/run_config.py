@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
-_PACKAGES = ("torch", "stable-baselines3", "gymnasium", "numpy", "wandb")
+_PACKAGES = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy", "scipy", "matplotlib", "wandb")
 _LONGEST_TEXT = 200
 _LARGEST_ARRAY = 20
 

@@ -13,7 +13,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 import crashalgos
-from crashalgos.tracking.run_config import git_commit, hyperparameters, plain, run_config
+from crashalgos.common.run_config import git_commit, hyperparameters, plain, run_config
 
 
 class Opaque:
