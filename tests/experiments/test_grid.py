@@ -12,9 +12,9 @@ import pytest
 import wandb
 
 from crashalgos.experiments import grid
-from crashalgos.experiments.folder import claimed
+from crashalgos.experiments.folder import LOG_FILE, claimed
 from crashalgos.experiments.grid import LocalExecutor, Outcomes, RunFailure, run_grid
-from crashalgos.experiments.run import LOG_FILE, RunConfig, RunResult, run
+from crashalgos.experiments.run import RunConfig, RunResult, run
 from crashalgos.experiments.settings import Settings
 from crashalgos.experiments.wandb_runs import go_offline_if_unreachable
 
@@ -58,6 +58,17 @@ def test_a_process_that_dies_is_resubmitted(tmp_path: Path, monkeypatch: pytest.
     (outcome,) = run_grid(make_configs(tmp_path, (2,)), LocalExecutor(1), tmp_path, {})
     assert (tmp_path / "died").exists()
     assert isinstance(outcome, RunResult) and outcome.final_return == 5.0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_does_not_hide_why_a_run_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    (config,) = make_configs(tmp_path, (1,))
+    config.folder = tmp_path / "runs" / "1"
+    config.folder.mkdir(parents=True)
+    (config.folder / LOG_FILE).symlink_to("/dev/full")
+    (outcome,) = run_grid([config], LocalExecutor(1), tmp_path / "grid", {})
+    assert isinstance(outcome, RunFailure) and outcome.last_line == "RuntimeError: this seed fails"
 
 
 class Untouchable:
