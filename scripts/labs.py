@@ -144,8 +144,8 @@ def make_configs(options: LabsOptions) -> list[RunConfig]:
                     seed=seed,
                     n_updates=options.n_updates,
                     eval_freq=0,
-                    # The labs' envs start afresh with every sample anyway; a run takes minutes.
-                    checkpoint_freq=100_000,
+                    # A lab takes minutes, and had no restarts: a killed run begins anew.
+                    checkpoint_freq=0,
                     device=options.device,
                     track=options.track,
                     project=options.project,

@@ -262,8 +262,10 @@ def time_to_threshold(results: Results) -> Figure | None:
             panel.set_yticks(range(len(contenders)), labels if panel is panels[0] else [""] * len(contenders))
             panel.set_title(f"{env}: return {typeset(results.references[env].high)}")
             panel.tick_params(axis="y", length=0)
-            panel.set_xlim(left=0)
         panels[0].set_xlim(right=1.06 * results.cell(contenders[0], env)[0].deterministic.steps[-1])
+        for panel in panels:
+            # Room for what was there from the start
+            panel.set_xlim(left=-0.02 * panel.get_xlim()[1])
         label_steps(panels[0])
         panels[1].set_xlabel("training time [s]")
     marks = [
