@@ -141,7 +141,7 @@ def check(tmp_path: Path, algos: str, seeds: int, n_timesteps: int, kills: int) 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_a_grid_that_is_killed(tmp_path: Path) -> None:
-    check(tmp_path, "reinforce ppo", seeds=1, n_timesteps=6_000, kills=2)
+    check(tmp_path, "reinforce ppo", seeds=1, n_timesteps=3_000, kills=2)
 
 
 @pytest.mark.slow

@@ -328,7 +328,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
     algo: str, env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
-    configs = [small(algo, tmp_path / name, env, n_timesteps=1_200, checkpoint_freq=300) for name in ("whole", "broken")]
+    sizes = dict(n_timesteps=1_200, checkpoint_freq=300, eval_freq=600, eval_episodes=1)
+    configs = [small(algo, tmp_path / name, env, **sizes) for name in ("whole", "broken")]  # type: ignore[arg-type]
     for config in configs:
         # Several checkpoints in 1,200 steps
         changes = {"ppo": {"n_steps": 16, "batch_size": 64}, "reinforce": {"n_trajectories": 5}}.get(algo, {})
