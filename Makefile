@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR)
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 14
 
-compare: $(READY)  ## REINFORCE, BaselinePG, PPO and SB3's PPO on CartPole-v1, 3 seeds each
+compare: $(READY)  ## REINFORCE, BaselinePG, PPO and SB3's PPO on CartPole-v1, 10 seeds each
 	@$(BIN)/python scripts/compare.py $(ARGS)
 
 labs: $(READY)  ## the course's labs again: 20 trajectories an update, 100 updates
