@@ -327,7 +327,7 @@ def killed_at(step: int) -> Callable[[int], None]:
 def test_an_interrupted_run_ends_as_one_that_was_not(
     algo: str, env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
+    monkeypatch.setattr("crashalgos.experiments.callbacks.ReportProgress.PERIOD", 0)
     sizes = dict(n_timesteps=1_200, checkpoint_freq=300, eval_freq=600, eval_episodes=1)
     configs = [small(algo, tmp_path / name, env, **sizes) for name in ("whole", "broken")]  # type: ignore[arg-type]
     for config in configs:
@@ -349,7 +349,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(
 
 
 def test_updates_are_counted_across_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
+    monkeypatch.setattr("crashalgos.experiments.callbacks.ReportProgress.PERIOD", 0)
     config = small("reinforce", tmp_path / "run", n_timesteps=10**6, n_updates=6, eval_freq=0, checkpoint_freq=200)
     config.settings.hyperparameters["n_trajectories"] = 8
     with pytest.raises(Killed):
@@ -406,7 +406,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 
 def test_a_resumed_run_continues_its_wandb_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr("crashalgos.experiments.run.ReportProgress.PERIOD", 0)
+    monkeypatch.setattr("crashalgos.experiments.callbacks.ReportProgress.PERIOD", 0)
     config = small("ppo", tmp_path / "run", n_timesteps=1_024, eval_freq=0, checkpoint_freq=300, track=True)
     with pytest.raises(Killed):
         run(config, killed_at(900))
