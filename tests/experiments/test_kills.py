@@ -139,11 +139,6 @@ def check(tmp_path: Path, algos: str, seeds: int, n_timesteps: int, kills: int) 
     assert_same_results(tmp_path / "killed", tmp_path / "whole")
 
 
-@pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
-def test_a_grid_that_is_killed(tmp_path: Path) -> None:
-    check(tmp_path, "reinforce ppo", seeds=1, n_timesteps=3_000, kills=2)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
