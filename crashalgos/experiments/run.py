@@ -143,11 +143,6 @@ class RunResult:
         """Mean return of the last deterministic evaluation."""
         return next(e.mean_return for e in reversed(self.evaluations) if e.mode == "deterministic")
 
-    @property
-    def steps_per_second(self) -> float:
-        """Environment steps a second of the training."""
-        return self.num_timesteps / self.seconds
-
 
 def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> RunResult:
     """
