@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import shlex
 import sys
 import time
@@ -18,6 +19,7 @@ from crashalgos.experiments.folder import FolderInUse
 from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
 from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
 from crashalgos.experiments.run import CHECKPOINT_FILE, MODEL_FILE, RunConfig, check, check_folder, run, untuned
+from crashalgos.experiments.signals import interrupt_on_sigterm
 from crashalgos.experiments.settings import Settings, constructor_parameters, load_settings
 
 ALGO, ENV = "ppo", "CartPole-v1"
@@ -45,7 +47,7 @@ class TrainOptions:
     """The slides' way to give gamma: γ = 1 − 1/h, inf is γ = 1. Instead of --gamma."""
     output: Path | None = None
     """The run's folder: a run that has finished there is read, one that has not is resumed. By default one below
-    results/train/ that carries the time."""
+    results/train/ that carries the time, or WANDB_RUN_ID where that is set."""
     eval_freq: int = 5_000
     """Environment steps between evaluations, in an environment of its own; 0: none."""
     eval_episodes: int = 10
@@ -61,6 +63,14 @@ class TrainOptions:
     """Whether Weights & Biases tracks the run: online with an API key, offline without."""
     project: str = "crashalgos"
     """W&B's project."""
+    group: str = ""
+    """W&B's group. By default one for the algorithm in the environment, whatever the seed."""
+    job_type: str = "train"
+    """W&B's job type."""
+    tags: tuple[str, ...] = ()
+    """W&B's tags, besides algorithm and environment."""
+    video_freq: int | None = None
+    """Environment steps between episodes that are filmed for W&B, with one more at the end; 0: only that one; None: none."""
     verbose: int = 0
     """1 prints each update's figures, 0 does not."""
     progress_bar: bool = True
@@ -82,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if untuned([config]):
         print(untuned([config]))
+    interrupt_on_sigterm()
     try:
         result = run(config)
     except (FolderInUse, CheckpointError) as error:
@@ -163,10 +174,16 @@ def read_arguments(arguments: Sequence[str]) -> RunConfig:
         device=options.device,
         track=options.track,
         project=options.project,
+        group=options.group,
+        job_type=options.job_type,
+        tags=options.tags,
+        video_freq=options.video_freq,
         verbose=options.verbose,
         progress_bar=options.progress_bar,
     )
-    config.folder = options.output or Path("results") / "train" / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    # A sweep's agent names its runs; several may start in the same second.
+    own = os.environ.get("WANDB_RUN_ID") or time.strftime("%Y%m%d-%H%M%S")
+    config.folder = options.output or Path("results") / "train" / f"{config.name}-{own}"
     return config
 
 

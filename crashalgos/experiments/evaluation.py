@@ -3,8 +3,9 @@
 import copy
 import csv
 import itertools
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,14 +109,25 @@ class EvaluationCallback(BaseCallback):
     :param seed: the environment's seed, and that of the random numbers, at each evaluation
     :param path: the CSV file that gets one row an episode, as soon as it is known
     :param clock: the training's wall time in seconds; it stands still during evaluations
+    :param on_best: called after an evaluation whose deterministic mean return is above all before it
     """
 
-    def __init__(self, env: VecEnv, freq: int, total_timesteps: int, seed: int, path: Path, clock: Clock) -> None:
+    def __init__(
+        self,
+        env: VecEnv,
+        freq: int,
+        total_timesteps: int,
+        seed: int,
+        path: Path,
+        clock: Clock,
+        on_best: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
         self.env = env
         self.seed = seed
         self.path = path
         self.clock = clock
+        self.on_best = on_best
         self.evaluations: list[Evaluation] = []
         self._grid = [*range(0, total_timesteps, freq), total_timesteps]
 
@@ -139,12 +151,15 @@ class EvaluationCallback(BaseCallback):
         normalization, frozen = self.model.get_vec_normalize_env(), unwrap_vec_normalize(self.env)
         if normalization is not None and frozen is not None:
             frozen.obs_rms = copy.deepcopy(normalization.obs_rms)
+        best = max((e.mean_return for e in self.evaluations if e.mode == "deterministic"), default=-math.inf)
         # Both, then the file: a kill between two modes leaves none
         self.evaluations += [self._play(step, mode) for mode in MODES]
         self._write()
 
-        direct = Logger(folder=None, output_formats=self.logger.output_formats)
         deterministic, stochastic = self.evaluations[-2:]
+        if deterministic.mean_return > best:
+            self.on_best()
+        direct = Logger(folder=None, output_formats=self.logger.output_formats)
         direct.record("eval/mean_reward", deterministic.mean_return)
         direct.record("eval/mean_ep_length", float(np.mean(deterministic.lengths)))
         direct.record("eval/mean_reward_stochastic", stochastic.mean_return)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from crashalgos.experiments.folder import CONFIG_FILE, LOG_FILE, claimed, make_folder, write_json
 from crashalgos.experiments.run import RunConfig, RunResult, finished, run
+from crashalgos.experiments.signals import interrupt_on_sigterm
 
 # How long interrupted runs may take, together, to save their models and close their W&B runs (which may take 60 s).
 SECONDS_TO_STOP = 90.0
@@ -224,7 +225,7 @@ def _work(config: RunConfig, sender: Connection) -> None:
     :param config: the run
     :param sender: gets numbers (progress), at last the outcome
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     threading.Thread(target=_die_with_parent, daemon=True).start()
     outcome: Outcome
     try:
@@ -249,12 +250,6 @@ def _die_with_parent() -> None:
     parent.join()
     # At once: who starts the grid again finds the folder free, and nothing is lost that the checkpoint does not hold.
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _interrupt(signum: int, frame: object) -> None:
-    # Once: a second one would cut the saving short.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _receive(receiver: Connection, current: _Process) -> bool:

@@ -46,11 +46,12 @@ EVALUATION_SEEDS_A_RUN = 1_000
 
 EVALUATIONS_FILE = "evaluations.csv"
 MODEL_FILE = "model.zip"
+BEST_FOLDER, BEST_MODEL_FILE = "best", "best_model.zip"
 NORMALIZATION_FILE = "vec_normalize.pkl"
 CHECKPOINT_FILE = "checkpoint.pt"
 
 # What a run's results do not depend on.
-_FREE = {"folder", "track", "project", "verbose", "progress_bar"}
+_FREE = {"folder", "track", "project", "group", "job_type", "tags", "video_freq", "verbose", "progress_bar"}
 
 
 class NotApplicable(ValueError):
@@ -66,7 +67,8 @@ class RunConfig:
     :param env: the environment's id
     :param settings: what is tuned: steps, copies of the environment, hyperparameters
     :param folder: the run's own folder: ``config.json``, ``status.json``, ``progress.csv``, ``evaluations.csv``,
-        ``model.zip``, with normalisation ``vec_normalize.pkl``, W&B's ``wandb/``; until it has finished ``checkpoint.pt``
+        ``model.zip``, with normalisation ``vec_normalize.pkl``, W&B's ``wandb/``; in ``best/`` the best evaluation's model;
+        until it has finished ``checkpoint.pt``
     :param variant: what the algorithm with these settings is called; by default as the algorithm
     :param seed: of the model, its environments and its evaluation
     :param n_updates: end after this many updates, if that comes before ``settings.n_timesteps``; 0: it never does
@@ -77,6 +79,10 @@ class RunConfig:
     :param device: PyTorch's device; small networks are fastest on the CPU
     :param track: whether W&B tracks the run
     :param project: W&B's project
+    :param group: W&B's group; by default one for the algorithm in the environment, whatever the seed
+    :param job_type: W&B's job type
+    :param tags: W&B's tags, besides algorithm and environment
+    :param video_freq: environment steps between filmed episodes, with one at the end besides; 0: only that one; ``None``: none
     :param verbose: 1 prints each update's figures
     :param progress_bar: whether to show a bar
     """
@@ -95,6 +101,10 @@ class RunConfig:
     device: str = "cpu"
     track: bool = True
     project: str = "crashalgos"
+    group: str = ""
+    job_type: str = "train"
+    tags: tuple[str, ...] = ()
+    video_freq: int | None = None
     verbose: int = 0
     progress_bar: bool = False
 
@@ -115,7 +125,7 @@ class RunConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """:return: the same as plain data"""
-        return asdict(self) | {"folder": str(self.folder)}
+        return asdict(self) | {"folder": str(self.folder), "tags": list(self.tags)}
 
 
 @dataclass
@@ -202,7 +212,8 @@ def prepare(config: RunConfig) -> None:
     """
     :param config: a run; what an earlier attempt left is removed, except for its checkpoint and what belongs to it
     """
-    remove_unfinished(config.folder)
+    for folder in (config.folder, config.folder / BEST_FOLDER):
+        remove_unfinished(folder)
     if not (config.folder / CHECKPOINT_FILE).exists():
         clear(config.folder, keep={LOG_FILE})
     write_json(config.folder / CONFIG_FILE, config.as_dict())
@@ -220,7 +231,7 @@ def train(config: RunConfig, on_progress: Callable[[int], None] | None) -> RunRe
     model = make_model(config)
     model.set_logger(configure(str(config.folder), ["csv", "stdout"] if config.verbose else ["csv"]))
     clock = Clock()
-    evaluation = make_evaluation(config, clock) if config.eval_freq > 0 else None
+    evaluation = make_evaluation(config, model, clock) if config.eval_freq > 0 else None
     # The checkpoint before all that act at the start of a rollout: they are to find the state restored.
     callbacks: list[BaseCallback] = [clock, *make_checkpoints(config, model)]
     if evaluation is not None:
@@ -241,7 +252,7 @@ def train(config: RunConfig, on_progress: Callable[[int], None] | None) -> RunRe
         failure = error
     # The model first: on a full disk the logger fails again. SB3 leaves the last update's figures in the logger.
     endings: list[Callable[[], object]] = [
-        lambda: save(model, config.folder),
+        lambda: save(model, config.folder, MODEL_FILE),
         lambda: model.logger.dump(model.num_timesteps),
         model.logger.close,
     ]
@@ -306,9 +317,14 @@ def check(config: RunConfig) -> None:
     except Exception as error:
         # The message of these says little without the type.
         raise ValueError(f"{config.contender} on {config.env}: {type(error).__name__}: {error}") from error
+    if config.video_freq is not None and not config.track:
+        raise ValueError(f"`video_freq` must be None for a run that W&B does not track, got {config.video_freq!r}")
     if config.track:
-        with tempfile.TemporaryDirectory() as elsewhere:
-            make_tracking(replace(config, folder=Path(elsewhere)))
+        try:
+            with tempfile.TemporaryDirectory() as elsewhere:
+                make_tracking(replace(config, folder=Path(elsewhere)))
+        except ImportError as error:  # of what films
+            raise ValueError(str(error)) from error
 
 
 def check_folder(config: RunConfig) -> None:
@@ -384,16 +400,20 @@ def make_checkpoints(config: RunConfig, model: BaseAlgorithm) -> list[BaseCallba
     return [RestartCallback(config.checkpoint_freq)]
 
 
-def make_evaluation(config: RunConfig, clock: Clock) -> EvaluationCallback:
+def make_evaluation(config: RunConfig, model: BaseAlgorithm, clock: Clock) -> EvaluationCallback:
     """
     :param config: a run
+    :param model: its model
     :param clock: its training's wall time
     :return: its evaluation, with an environment of its own
     """
     seed = EVALUATION_SEED + EVALUATION_SEEDS_A_RUN * config.seed
     env = make_env(config, n_envs=config.eval_episodes, seed=seed, training=False)
     path = config.folder / EVALUATIONS_FILE
-    return EvaluationCallback(env, config.eval_freq, config.settings.n_timesteps, seed, path, clock)
+    best = config.folder / BEST_FOLDER
+    return EvaluationCallback(
+        env, config.eval_freq, config.settings.n_timesteps, seed, path, clock, lambda: save(model, best, BEST_MODEL_FILE)
+    )
 
 
 def make_tracking(config: RunConfig) -> WandbCallback:
@@ -405,19 +425,27 @@ def make_tracking(config: RunConfig) -> WandbCallback:
     names = ("algo", "variant", "env", "seed", "n_updates", "eval_freq", "eval_episodes", "checkpoint_freq", "threads")
     return WandbCallback(
         config.project,
-        name=config.name,
-        group=f"{config.contender}-{config.env}".replace("/", "-").replace(":", "-"),
+        # In a sweep all would be called the same; W&B numbers them.
+        name=None if "WANDB_SWEEP_ID" in os.environ else config.name,
+        group=config.group or f"{config.contender}-{config.env}".replace("/", "-").replace(":", "-"),
+        job_type=config.job_type,
+        tags=list(dict.fromkeys(tag[:64] for tag in (config.contender, config.env, *config.tags))),
         config={"run": {name: getattr(config, name) for name in names} | {"n_timesteps": config.settings.n_timesteps}},
         dir=config.folder,
+        best_model_save_path=config.folder / BEST_FOLDER,
+        video_env=None if config.video_freq is None else config.env,
+        video_freq=config.video_freq or 0,
     )
 
 
-def save(model: BaseAlgorithm, folder: Path) -> None:
+def save(model: BaseAlgorithm, folder: Path, name: str) -> None:
     """
     :param model: a model
     :param folder: where it goes, with the statistics of its normalisation
+    :param name: what it is called there
     """
-    with replacing(folder / MODEL_FILE) as temporary:
+    folder.mkdir(exist_ok=True)
+    with replacing(folder / name) as temporary:
         model.save(temporary)
     normalization = model.get_vec_normalize_env()
     if normalization is not None:

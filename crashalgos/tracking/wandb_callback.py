@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 
-from crashalgos.tracking.evaluation_video import record_episode
+from crashalgos.common.checks import check_count
+from crashalgos.common.random_state import undisturbed
 from crashalgos.common.run_config import plain, run_config
+from crashalgos.tracking.evaluation_video import record_episode
 from crashalgos.tracking.wandb_output_format import WandbOutputFormat
+from crashalgos.tracking.wandb_run import begin_run
 
 if TYPE_CHECKING:
     import wandb
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
 
 _MODES = ("online", "offline", "disabled")
 _FORBIDDEN = "/\\#?%:"
-# Seconds. W&B's own limits are 90 and none: a training that ended would wait for a network that does not come back.
-_TIME_LIMITS = {"init_timeout": 30, "finish_timeout": 60}
 
 
 class WandbCallback(BaseCallback):
@@ -42,9 +44,13 @@ class WandbCallback(BaseCallback):
     :param dir: folder in which W&B makes its folder ``wandb``; ``WANDB_DIR`` or the working directory by default
     :param mode: "online", "offline" or "disabled"; by default ``WANDB_MODE``, or else whether there is an API key
     :param run_id: id of the run, to continue the one that an earlier process began
-    :param save_model: keep the final model, and the statistics of a ``VecNormalize``, as an artifact of type "model"
+    :param save_model: keep the final model, and the statistics of a ``VecNormalize``, as an artifact of type "model" with the
+        alias "latest"
+    :param best_model_save_path: as for SB3's ``EvalCallback``, the folder where it keeps ``best_model.zip``; at the end that
+        becomes another version of the artifact, with the alias "best", together with a ``vec_normalize.pkl`` beside it
     :param video_env: environment (its id, or a function that makes it with ``render_mode="rgb_array"``) in which one
         deterministic episode is filmed at the end; needs the extra ``crashalgos[video]``
+    :param video_freq: environment steps after which an episode is filmed during the training, too; 0: none is
     :param verbose: 1 to say in one line where the run is, 0 to be silent
     """
 
@@ -61,7 +67,9 @@ class WandbCallback(BaseCallback):
         mode: str | None = None,
         run_id: str | None = None,
         save_model: bool = True,
+        best_model_save_path: str | os.PathLike[str] | None = None,
         video_env: str | Callable[[], gym.Env] | None = None,
+        video_freq: int = 0,
         verbose: int = 1,
     ):
         super().__init__(verbose)
@@ -76,8 +84,11 @@ class WandbCallback(BaseCallback):
             raise ValueError(f"mode={mode!r} must be one of {', '.join(map(repr, _MODES))} or None")
         if dir is not None:
             _check_folder(Path(dir))
+        check_count("video_freq", video_freq, low=0)
         if video_env is not None:
             _check_video_env(video_env)
+        elif video_freq > 0:
+            raise ValueError(f"video_freq={video_freq} films nothing without a video_env")
 
         self.run_id = run_id  # of the current or last run
         self.run_dir: Path | None = None  # its folder; a run that was continued has a folder for each part
@@ -94,7 +105,9 @@ class WandbCallback(BaseCallback):
         self._mode = mode
         self._user_config = {} if config is None else config
         self._save_model = save_model
+        self._best_model_folder = None if best_model_save_path is None else Path(best_model_save_path)
         self._video_env = video_env
+        self._video_freq = video_freq
         self._offline = False
         self._first_learn = True
         self._warned = False
@@ -111,6 +124,8 @@ class WandbCallback(BaseCallback):
             self._attempt("starting the run", self._begin_run)
 
     def _on_step(self) -> bool:
+        if self._video_freq > 0 and self.num_timesteps // self._video_freq > self._last_step // self._video_freq:
+            self._film()
         self._last_step = self.num_timesteps
         return True
 
@@ -118,10 +133,12 @@ class WandbCallback(BaseCallback):
         if self._run is None:
             return
         self._send_pending()
+        # The best one first: "latest" stays with the last version that has it.
+        if self._best_model_folder is not None:
+            self._attempt("saving the best model", self._log_best_model)
         if self._save_model:
             self._attempt("saving the model", self._log_model)
-        if self._video_env is not None:
-            self._attempt("recording the evaluation video", self._log_video)
+        self._film()
         self._end_run()
 
     def close(self, exit_code: int = 1) -> None:
@@ -143,42 +160,22 @@ class WandbCallback(BaseCallback):
             self.run_id, self._offline = state["run_id"], state["offline"]
 
     def _begin_run(self) -> None:
-        import wandb
-
         # Continued is what continues the step axis, or (the first time) a run that another process began.
         continued = self.run_id is not None and (self.num_timesteps > 0 or self._first_learn)
         self._first_learn = False
         self.run_id = self.run_id if continued else None
-        requested: Any = self._mode or os.environ.get("WANDB_MODE")
-        if continued and self._offline:
-            # A run that began on disk stays there: `wandb sync` then uploads its parts one after the other, and no part
-            # can reach the server before the one it continues.
-            requested = "offline"
-        # Several runs may share the process: none may capture its whole console.
-        settings = wandb.Settings(silent=True, console="off", finish_timeout_raises=True)
-        for limit, seconds in _TIME_LIMITS.items():
-            if f"WANDB_{limit.upper()}" not in os.environ:
-                setattr(settings, limit, seconds)
-        options: dict[str, Any] = self._begin_options | {
-            "config": run_config(self.model) | plain(self._user_config),
-            "dir": self._dir or os.environ.get("WANDB_DIR"),
-            "id": self.run_id,
+        # A run that began on disk stays there: `wandb sync` then uploads its parts one after the other, and no part can reach
+        # the server before the one it continues.
+        mode = "offline" if continued and self._offline else self._mode
+        run, error, no_key = begin_run(
+            mode,
+            **self._begin_options,
+            config=run_config(self.model) | plain(self._user_config),
+            dir=self._dir or os.environ.get("WANDB_DIR"),
+            id=self.run_id,
             # Online, the server appends to the run. Offline, every part has a folder of its own under the same id.
-            "resume": "allow" if continued else None,
-            "reinit": "create_new",
-            "settings": settings,
-        }
-        error: Exception | None = None
-        wandb.setup()
-        # Silent is also W&B's word for "there is no one to ask": without a key it then raises instead of prompting.
-        wandb.termsetup(wandb.Settings(silent=True), None)
-        try:
-            run = wandb.init(mode=requested or "online", **options)
-        except Exception as init_error:
-            error = init_error
-            run = wandb.init(mode="offline", **options)
-        finally:
-            wandb.termsetup(wandb.setup().settings, None)
+            resume="allow" if continued else None,
+        )
 
         self._run = run
         self._last_step = self.num_timesteps
@@ -186,8 +183,7 @@ class WandbCallback(BaseCallback):
         self.run_dir = Path(run.dir).parent
         self._offline = run.offline
         self.run_url = None if run.offline else run.url
-        no_key = isinstance(error, wandb.errors.UsageError) and "API key" in str(error)
-        if error is not None and not (no_key and requested is None):
+        if error is not None and not no_key:
             self._warn("starting the run online", error, "`wandb sync` uploads it later.")
         if self.verbose >= 1:
             hint = " (no API key: `wandb login` makes runs online)" if no_key else ""
@@ -215,27 +211,58 @@ class WandbCallback(BaseCallback):
         if run is not None:
             self._attempt("finishing the run", lambda: run.finish(exit_code))
 
-    def _log_model(self) -> None:
-        import wandb
+    def _log_best_model(self) -> None:
+        assert self._best_model_folder is not None
+        best = self._best_model_folder / "best_model.zip"
+        if not best.is_file():
+            return  # no evaluation has been made
+        folder = self._make_folder("best_model")
+        shutil.copyfile(best, folder / "model.zip")
+        normalization = self._best_model_folder / "vec_normalize.pkl"
+        if normalization.is_file():
+            shutil.copyfile(normalization, folder / normalization.name)
+        self._log_artifact(folder, "best")
 
-        assert self._run is not None and self.run_dir is not None
-        artifact = wandb.Artifact(f"model-{self._run.id}", type="model", metadata={"global_step": self.num_timesteps})
-        folder = self.run_dir / "model"
-        folder.mkdir()
+    def _log_model(self) -> None:
+        folder = self._make_folder("model")
         self.model.save(folder / "model.zip")
         vec_normalize = self.model.get_vec_normalize_env()
         if vec_normalize is not None:
             vec_normalize.save(str(folder / "vec_normalize.pkl"))
+        self._log_artifact(folder, "latest", {"global_step": self.num_timesteps})
+
+    def _make_folder(self, name: str) -> Path:
+        # What is sent lies in the run's own folder, as it was then: an offline run is uploaded from there.
+        assert self.run_dir is not None
+        folder = self.run_dir / name
+        folder.mkdir()
+        return folder
+
+    def _log_artifact(self, folder: Path, alias: str, metadata: dict[str, Any] | None = None) -> None:
+        import wandb
+
+        assert self._run is not None
+        artifact = wandb.Artifact(f"model-{self._run.id}", type="model", metadata=metadata)
         for file in sorted(folder.iterdir()):
             # "immutable" keeps the payload where it is: the default is a copy in W&B's data folder, outside the run's own
             artifact.add_file(str(file), policy="immutable", skip_cache=True)
-        self._run.log_artifact(artifact)
+        try:
+            self._run.log_artifact(artifact, aliases=[alias])
+        except Exception:  # W&B asks the server about it first; the run's files wait for `wandb sync`
+            for file in folder.iterdir():
+                self._run.save(str(file), base_path=str(folder.parent), policy="end")
+            raise
+
+    def _film(self) -> None:
+        if self._run is not None and self._video_env is not None:
+            self._attempt("recording the evaluation video", self._log_video)
 
     def _log_video(self) -> None:
         import wandb
 
         assert self._run is not None and self.run_dir is not None and self._video_env is not None
-        path = record_episode(self.model, self._video_env, self.run_dir / "videos")
+        with undisturbed(self.model):
+            path = record_episode(self.model, self._video_env, self.run_dir / "videos" / str(self.num_timesteps))
         self._run.log({"eval/video": wandb.Video(str(path), format="mp4"), "global_step": self.num_timesteps})
 
     def _attempt(self, what: str, action: Callable[[], Any]) -> Any:

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos.experiments import evaluation
 from crashalgos.experiments.registry import algorithm_class
-from crashalgos.experiments.evaluation import Clock
+from crashalgos.experiments.evaluation import Clock, Evaluation, EvaluationCallback
 from crashalgos.experiments.folder import claimed, write_json
 from crashalgos.experiments.run import (
     NotApplicable,
@@ -91,7 +91,7 @@ def test_a_runs_folder_holds_all_of_it(tmp_path: Path) -> None:
     result = run(config, on_progress=told.append)
     names = {path.name for path in config.folder.iterdir()}
     files = {"config.json", "status.json", "progress.csv", "evaluations.csv", "model.zip", "vec_normalize.pkl"}
-    assert names == files | {".lock"}
+    assert names == files | {".lock", "best"}
     assert json.loads((config.folder / "config.json").read_text()) == config.as_dict()
     status = json.loads((config.folder / "status.json").read_text())
     assert (status["state"], status["num_timesteps"], status["seconds"]) == ("finished", 560, result.seconds)
@@ -274,7 +274,8 @@ def test_an_episode_that_never_ends_is_an_error(tmp_path: Path, monkeypatch: pyt
 def test_seeds_have_evaluations_of_their_own(tmp_path: Path) -> None:
     starts = []
     for seed in (0, 1):
-        env = make_evaluation(small("sb3-ppo", tmp_path, seed=seed, eval_episodes=5), Clock()).env
+        config = small("sb3-ppo", tmp_path, seed=seed, eval_episodes=5)
+        env = make_evaluation(config, make_model(config), Clock()).env
         starts += [tuple(state) for state in np.asarray(env.reset())]
         env.close()
     assert len(set(starts)) == 10
@@ -474,3 +475,29 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"holds something else \(thesis\): use a folder of its own"):
             do(config)
     assert (tmp_path / "thesis" / "chapter1.tex").read_text() == "..."
+
+
+def test_the_model_of_the_best_evaluation_is_kept_with_its_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Deterministic returns at 0, 64, …: the one at 128 is the best, and the later equal one does not replace it.
+    returns = iter([10.0, 9.0, 30.0, 30.0, 20.0])
+    kept = {}
+
+    def play(callback: EvaluationCallback, step: int, mode: str) -> Evaluation:
+        value = next(returns) if mode == "deterministic" else 100.0
+        if mode == "deterministic":
+            kept[step] = {name: tensor.clone() for name, tensor in callback.model.policy.state_dict().items()}
+            kept[step]["mean of the observations"] = th.tensor(callback.model.get_env().obs_rms.mean)
+        return Evaluation(step, step, 0.0, mode, [value], [1])
+
+    monkeypatch.setattr(EvaluationCallback, "_play", play)
+    config = small("ppo", tmp_path / "run", n_timesteps=256, eval_freq=64)
+    config.settings.normalize = True
+    config.settings.hyperparameters |= {"n_steps": 8, "batch_size": 64}  # 64 steps a rollout
+    run(config)
+    best = algorithm_class("ppo").load(config.folder / "best" / "best_model.zip")
+    found = best.policy.state_dict() | {
+        "mean of the observations": th.tensor(
+            VecNormalize.load(str(config.folder / "best" / "vec_normalize.pkl"), make_vec_env("CartPole-v1")).obs_rms.mean
+        )
+    }
+    assert same(found, kept[128]) and not same(found, kept[64])

@@ -27,7 +27,7 @@ def test_one_run(train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixtur
     options = f"--horizon 20 --eval-freq 150 --eval-episodes 2 --verbose 0 --no-track --output {tmp_path / 'run'}"
     assert train.main([*command.split(), *options.split()]) == 0
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    files = {"config.json", "status.json", "progress.csv", "evaluations.csv", "model.zip"}
+    files = {"config.json", "status.json", "progress.csv", "evaluations.csv", "model.zip", "best"}
     assert names == files | {".lock"}
     written = json.loads((tmp_path / "run" / "config.json").read_text())
     assert (written["algo"], written["seed"], written["settings"]["n_timesteps"]) == ("reinforce", 5, 300)

@@ -1,16 +1,14 @@
 """Fixtures: no account, no prompt, nothing outside the test's own folder; and a W&B server on loopback."""
 
-import gzip
 import json
-import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import wandb
+
+from tests.wandb_server import WandbServer
 
 
 @pytest.fixture(autouse=True)
@@ -59,79 +57,10 @@ def read_run():
     return RunOnDisk
 
 
-class Server:
-    """As much of a W&B server as a client needs to upload one run: it keeps the rows in the order of their offsets."""
-
-    def __init__(self):
-        self.rows: dict[int, dict] = {}
-        self.operations: list[str] = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args):
-                pass
-
-            def do_POST(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
-                if self.path == "/graphql":
-                    answer = server.graphql(json.loads(body))
-                else:
-                    server.keep(self.path, body)
-                    answer = {}
-                content = json.dumps(answer).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-
-    def stop(self):
-        self.http.shutdown()
-        self.http.server_close()
-
-    def keep(self, path, body):
-        if not path.endswith("/file_stream"):
-            return
-        history = json.loads(body).get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
-        for i, line in enumerate(history["content"]):
-            self.rows[history["offset"] + i] = json.loads(line)
-
-    def graphql(self, request):
-        operation = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])[1]
-        known = "UpsertBucket" in self.operations
-        self.operations.append(operation)
-        project = {"id": "P", "name": "p", "entity": {"id": "E", "name": "me"}}
-        bucket = {"id": "B", "name": request["variables"].get("name"), "displayName": "d", "config": "{}", "project": project}
-        tail = json.dumps([json.dumps({"_step": len(self.rows) - 1, "_runtime": 1})] if self.rows else [])
-        resumed = {
-            **bucket,
-            "summaryMetrics": "{}",
-            "historyLineCount": len(self.rows),
-            "logLineCount": 0,
-            "eventsLineCount": 0,
-            "historyTail": tail,
-            "eventsTail": "[]",
-            "tags": [],
-            "wandbConfig": '{"t": 1}',
-        }
-        data = {
-            "Viewer": {"viewer": {"id": "V", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}},
-            "ServerFeaturesQuery": {"serverInfo": {"features": []}},
-            "UpsertBucket": {"upsertBucket": {"bucket": bucket, "inserted": not known}},
-            "RunResumeStatus": {"model": {**project, "bucket": resumed if known else None}},
-        }
-        return {"data": data[operation]} if operation in data else {"errors": [{"message": f"unknown {operation}"}]}
-
-
 @pytest.fixture
 def server(monkeypatch):
-    server = Server()
-    monkeypatch.setenv("WANDB_BASE_URL", server.url)
-    monkeypatch.setenv("WANDB_API_KEY", "local-" + 40 * "a")
-    yield server
-    server.stop()
+    """A W&B server, to which the clients of this test go."""
+    with WandbServer() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server

@@ -317,35 +317,6 @@ def test_key_without_network(tmp_path, read_run):
     assert read_run(folder).series("train/n_updates") == [(64, 1), (96, 2), (96, 3)]
 
 
-def steps_and_updates(server):
-    rows = [server.rows[offset] for offset in sorted(server.rows)]
-    assert [row["_step"] for row in rows] == list(range(len(rows)))
-    return [(row["global_step"], row.get("train/n_updates")) for row in rows]
-
-
-TWO_LEARNS = [(32, None), (64, 1), (64, 2), (96, None), (128, 3), (128, 4)]
-
-
-def test_online_run_is_continued_on_the_server(server):
-    model, callback = make_model(), WandbCallback("p", save_model=False)
-    model.learn(2 * N_STEPS, callback=callback)
-    assert callback.run_dir.name.startswith("run-")
-    model.learn(2 * N_STEPS, callback=callback, reset_num_timesteps=False)
-    assert steps_and_updates(server) == TWO_LEARNS
-
-
-def test_continued_offline_run_is_whole_after_sync(server):
-    model, callback = make_model(), offline(save_model=False)
-    folders = []
-    for reset in (True, False):
-        model.learn(2 * N_STEPS, callback=callback, reset_num_timesteps=reset)
-        folders.append(str(callback.run_dir))
-    assert server.operations == []
-    command = [sys.executable, "-m", "wandb", "sync", *reversed(folders)]
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
-    assert steps_and_updates(server) == TWO_LEARNS
-
-
 def test_close_ends_the_run_of_a_learn_that_raised(read_run):
     class Fails(BaseCallback):
         def _on_step(self):
@@ -359,23 +330,6 @@ def test_close_ends_the_run_of_a_learn_that_raised(read_run):
     callback.close()
     callback.close()  # nothing is open any more
     assert read_run(callback.run_dir).series("train/n_updates") == [(N_STEPS + 1, 1)]
-
-
-@pytest.mark.timeout(200)
-def test_network_lost_during_training_does_not_block_its_end(server, monkeypatch, read_run):
-    class Unplug(BaseCallback):
-        def _on_step(self):
-            if self.num_timesteps == N_STEPS:
-                server.http.shutdown()
-                server.http.server_close()
-            return True
-
-    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
-    callback = WandbCallback("p", save_model=False, verbose=0)
-    # W&B's own limit is none: without ours the test would run into its timeout
-    with pytest.warns(UserWarning, match="finishing the run failed"):
-        make_model().learn(2 * N_STEPS, callback=[callback, Unplug()])
-    assert read_run(callback.run_dir).series("train/n_updates") == [(64, 1), (64, 2)]
 
 
 def test_import_is_cheap():
