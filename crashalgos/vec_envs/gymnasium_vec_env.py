@@ -1,0 +1,249 @@
+"""Gymnasium's vector envs in SB3."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import (
+    AsyncVectorEnv,
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorActionWrapper,
+    VectorEnv,
+    VectorObservationWrapper,
+    VectorRewardWrapper,
+    VectorWrapper,
+)
+from gymnasium.wrappers.vector import DictInfoToList, NormalizeObservation
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs
+
+from crashalgos.vec_envs.batch_vec_env import BatchStep, BatchVecEnv, Infos, copied, infos_by_env, rows
+
+#: Vector wrappers that remember nothing of an env: a reset of some envs passes through them
+_FORGETFUL = (VectorObservationWrapper, VectorActionWrapper, VectorRewardWrapper, DictInfoToList)
+_HOW_TO = (
+    'make it with gym.make_vec(id, num_envs=…, vectorization_mode="sync", '
+    'vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP})'
+)
+
+
+class GymnasiumVecEnv(BatchVecEnv):
+    """
+    A vector env of gymnasium as SB3's ``VecEnv``, with the transitions of a ``DummyVecEnv`` over the same envs::
+
+        env = GymnasiumVecEnv(gym.make_vec("CartPole-v1", num_envs=8, vectorization_mode="sync"))
+        model = PPO("MlpPolicy", VecMonitor(env))
+
+    What becomes of an env at the end of its episode is said by ``vector_env.metadata["autoreset_mode"]``:
+
+    - ``SAME_STEP``: the vector env resets it, and hands over the final observation. Any vector wrapper that bears this may
+      be around it.
+    - ``DISABLED``: this class resets it, with ``reset(options={"reset_mask": …})``. Vector wrappers that keep something of an
+      env are refused: they would miss it.
+    - ``NEXT_STEP``, gymnasium's default: as ``DISABLED``, for ``SyncVectorEnv`` and ``AsyncVectorEnv``, so that the step in
+      which they would do it never happens. Other vector envs are refused: they offer no way to reset one env at once.
+
+    Episode statistics are for ``VecMonitor`` around it, or ``Monitor`` around the single envs.
+
+    :param vector_env: the vector env, which belongs to this one from now on
+    :raises ValueError: if it is none, or its final observations cannot be had
+    """
+
+    def __init__(self, vector_env: VectorEnv) -> None:
+        check_vector_env(vector_env)
+        self.vector_env = vector_env
+        self._resets_itself = vector_env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+        super().__init__(vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space)
+        self.metadata = vector_env.metadata
+
+    def reset(self) -> VecEnvObs:
+        """
+        With the seeds of the last :meth:`seed`, once.
+
+        :return: the first observations
+        :raises ValueError: if ``set_options`` was given a list whose entries differ
+        """
+        options = self._options[0]
+        if not all(other is options or other == options for other in self._options):
+            raise ValueError(f"`options` must be the same for all envs of a gymnasium vector env, got {self._options!r}")
+        # Gymnasium counts up from the seed of env 0, as SB3 does
+        seed = None if self._seeds[0] is None else int(self._seeds[0])
+        observations, infos = self.vector_env.reset(seed=seed, options=options or None)
+        self.reset_infos = infos_by_env(infos, self.num_envs)
+        self._reset_seeds()
+        self._reset_options()
+        return copied(self.observation_space, observations)
+
+    def _step(self, actions: np.ndarray) -> BatchStep:
+        actions = np.asarray(actions, dtype=self.action_space.dtype)
+        observations, rewards, terminated, truncated, infos = self.vector_env.step(actions)
+        return BatchStep(
+            copied(self.observation_space, observations),
+            np.array(rewards, dtype=np.float32),
+            np.asarray(terminated, dtype=bool),
+            np.asarray(truncated, dtype=bool),
+            infos_by_env(infos, self.num_envs),
+        )
+
+    def _end_episodes(self, step: BatchStep, ended: np.ndarray) -> None:
+        if not self._resets_itself:
+            super()._end_episodes(step, ended)
+            return
+        for env in ended:
+            of_reset = step.infos[env]
+            if "final_obs" not in of_reset:
+                raise ValueError(
+                    f'{self.vector_env} with AutoresetMode.SAME_STEP must have "final_obs" in the infos of a step that ends '
+                    f"an episode, got {sorted(of_reset)}"
+                )
+            final_obs = copied(self.observation_space, of_reset.pop("final_obs"))
+            info = of_reset.pop("final_info", {}) | {"terminal_observation": final_obs}
+            if "episode" in of_reset:  # gymnasium's vector RecordEpisodeStatistics comes after the reset
+                info["episode"] = of_reset.pop("episode")
+            self.reset_infos[env], step.infos[env] = of_reset, info
+
+    def _restart(self, ended: np.ndarray) -> tuple[Any, Infos]:
+        mask = np.zeros(self.num_envs, dtype=bool)
+        mask[ended] = True
+        observations, infos = self.vector_env.reset(options={"reset_mask": mask})
+        by_env = infos_by_env(infos, self.num_envs)
+        return rows(observations, ended), [by_env[env] for env in ended]
+
+    def close(self) -> None:
+        """Close the vector env."""
+        self.vector_env.close()
+
+    def _render(self) -> list[np.ndarray | None]:
+        return list(self.vector_env.render() or ())  # type: ignore[arg-type]
+
+    # ------------------------------------------------------------- single envs
+
+    @property
+    def _single_envs(self) -> list[gym.Env] | None:
+        """The envs, where they are within reach."""
+        base = self.vector_env.unwrapped
+        return list(base.envs) if isinstance(base, SyncVectorEnv) else None
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """
+        :param attr_name: the name of an attribute; of an ``AsyncVectorEnv``'s envs, a method is called
+        :param indices: of which envs; ``None``: of all
+        :return: the value in each env; a vector env without single envs has its own, the same for each
+        :raises AttributeError: if there is none
+        """
+        chosen, envs = list(self._get_indices(indices)), self._single_envs
+        if envs is not None:
+            return [envs[env].get_wrapper_attr(attr_name) for env in chosen]
+        base: Any = self.vector_env.unwrapped
+        if not isinstance(base, AsyncVectorEnv):
+            return [getattr(base, attr_name)] * len(chosen)
+        values = self._call(attr_name)
+        return [values[env] for env in chosen]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """
+        :param attr_name: the name of an attribute
+        :param value: its new value
+        :param indices: in which envs; ``None``: in all, and an ``AsyncVectorEnv`` knows only all
+        """
+        envs = self._single_envs
+        if envs is not None:
+            for env in self._get_indices(indices):
+                envs[env].set_wrapper_attr(attr_name, value)
+            return
+        self._check_all("set an attribute", indices)
+        self.vector_env.unwrapped.set_attr(attr_name, [value] * self.num_envs)  # type: ignore[attr-defined]
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """
+        :param method_name: the name of a method of the envs
+        :param method_args: for it
+        :param indices: of which envs; ``None``: of all, and an ``AsyncVectorEnv`` knows only all
+        :param method_kwargs: for it
+        :return: what each returned
+        """
+        envs = self._single_envs
+        if envs is not None:
+            methods = [envs[env].get_wrapper_attr(method_name) for env in self._get_indices(indices)]
+            return [method(*method_args, **method_kwargs) for method in methods]
+        self._check_all("call a method", indices)
+        return self._call(method_name, *method_args, **method_kwargs)
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """
+        :param wrapper_class: a wrapper of single envs; in the processes of an ``AsyncVectorEnv`` it is found by its name
+        :param indices: of which envs; ``None``: of all
+        :return: whether each is in one
+        """
+        base = self.vector_env.unwrapped
+        chosen, envs = list(self._get_indices(indices)), self._single_envs
+        if envs is not None:
+            return [is_wrapped(envs[env], wrapper_class) for env in chosen]
+        if not isinstance(base, AsyncVectorEnv):
+            return [False] * len(chosen)
+        described = base.call("__str__")
+        return [f"<{wrapper_class.__name__}<" in described[env] for env in chosen]
+
+    def _call(self, name: str, *args: Any, **kwargs: Any) -> list[Any]:
+        base: Any = self.vector_env.unwrapped
+        # A process in which it fails would end
+        if not all(base.call("has_wrapper_attr", name)):
+            raise AttributeError(f"not every env of {base} has {name!r}")
+        return list(base.call(name, *args, **kwargs))
+
+    def _check_all(self, what: str, indices: VecEnvIndices) -> None:
+        chosen = list(self._get_indices(indices))
+        if chosen != list(range(self.num_envs)):
+            raise ValueError(f"`indices` must be None to {what} of {self.vector_env}, which knows only all envs, got {chosen}")
+
+
+def check_vector_env(vector_env: VectorEnv) -> None:
+    """
+    :param vector_env: of gymnasium
+    :raises ValueError: if it is none, or its final observations cannot be had
+    """
+    if not isinstance(vector_env, VectorEnv):
+        raise ValueError(f"`vector_env` must be a gymnasium.vector.VectorEnv, got {vector_env!r}: use gym.make_vec")
+    mode = vector_env.metadata.get("autoreset_mode")
+    if mode is AutoresetMode.SAME_STEP:
+        return
+    if mode not in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED):
+        raise ValueError(
+            f'`vector_env` must have an AutoresetMode as metadata["autoreset_mode"], got {mode!r} of {vector_env}: {_HOW_TO}'
+        )
+    if mode is AutoresetMode.NEXT_STEP and not resets_by_mask(vector_env.unwrapped):
+        raise ValueError(
+            f"`vector_env` must reset an env when its episode ends, but {vector_env} does so in a step of its own "
+            f"(AutoresetMode.NEXT_STEP) and not on demand: {_HOW_TO}; EnvPool's envs are for EnvPoolVecEnv"
+        )
+    for wrapper in wrappers_of(vector_env):
+        if not isinstance(wrapper, _FORGETFUL) or isinstance(wrapper, NormalizeObservation):
+            raise ValueError(
+                f"`vector_env` must not be in {type(wrapper).__name__}, which would miss the ends of episodes with {mode}: "
+                f"{_HOW_TO}, or use SB3's VecMonitor, VecNormalize, VecVideoRecorder"
+            )
+
+
+def resets_by_mask(base: VectorEnv) -> bool:
+    """
+    :param base: a vector env with ``AutoresetMode.NEXT_STEP``, unwrapped
+    :return: whether ``reset(options={"reset_mask": …})`` takes the place of the reset in the next step
+    """
+    if isinstance(base, AsyncVectorEnv):
+        # Without shared memory, a process forgets that it has been reset; what a user's worker does is unknown
+        return base.shared_memory and base.worker is None
+    return isinstance(base, SyncVectorEnv)
+
+
+def wrappers_of(vector_env: VectorEnv) -> Iterator[VectorWrapper]:
+    """
+    :param vector_env: of gymnasium
+    :return: the vector wrappers around it, the outermost first
+    """
+    while isinstance(vector_env, VectorWrapper):
+        yield vector_env
+        vector_env = vector_env.env

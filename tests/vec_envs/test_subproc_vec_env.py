@@ -1,0 +1,43 @@
+"""SB3's SubprocVecEnv under the three algorithms: whole trainings are those on DummyVecEnv."""
+
+import gymnasium as gym
+import pytest
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
+from tests.parity.trace import differences
+from tests.vec_envs.trainings import ALGORITHMS, LIMIT, N_ENVS, cartpole
+
+
+def pendulum() -> gym.Env:
+    return gym.make("Pendulum-v1", max_episode_steps=LIMIT)
+
+
+def in_processes(makers: list) -> VecEnv:
+    return SubprocVecEnv(makers, start_method="fork")
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "BaselinePG", "REINFORCE"])
+def test_a_training_is_one_on_dummy_vec_env_to_the_last_bit(algorithm):
+    makers = [lambda: Monitor(cartpole())] * N_ENVS
+    found, expected = (ALGORITHMS[algorithm](make(makers)) for make in (in_processes, DummyVecEnv))
+    assert differences(expected, found) == []
+    assert max(length for _, length in expected["episodes"]) == LIMIT
+
+
+def test_rewards_of_float64():
+    """They come as the env gives them, where DummyVecEnv rounds them; what is learned from is float32 in both."""
+    found, expected = (ALGORITHMS["BaselinePG"](make([pendulum] * N_ENVS)) for make in (in_processes, DummyVecEnv))
+    weights = [{name: value for name, value in one.items() if name.startswith("weights/")} for one in (expected, found)]
+    assert differences(*weights) == []
+
+
+def test_vec_normalize_tells_them_apart():
+    """It divides before anything is rounded. If this fails, the docs are wrong."""
+
+    def around(env: VecEnv) -> VecEnv:
+        return VecNormalize(VecMonitor(env), gamma=0.9)
+
+    found, expected = (
+        ALGORITHMS["PPO"](around(make([pendulum] * N_ENVS)), total_timesteps=192) for make in (in_processes, DummyVecEnv)
+    )
+    assert "weights/value_net.weight" in differences(expected, found)
