@@ -20,9 +20,11 @@ class BenchmarkOptions:
     """Steps per second, time to the first update and memory, at the same settings, the contenders taking turns."""
 
     workloads: tuple[str, ...] = ()
-    """Which: cartpole-8, cartpole-1, pendulum-8, halfcheetah-4, cnn, reinforce-8, reinforce-20, import. By default all."""
+    """Which: cartpole-8, cartpole-1, pendulum-8, halfcheetah-4, cnn, reinforce-8, reinforce-20, import. By default all these.
+    Besides, to compare vectorized envs: vec-envs, vec-envs-ppo, vec-envs-reinforce."""
     contenders: tuple[str, ...] = ()
-    """Beside the reference: eager, compiled, sbx, floor. By default all; SBX where it is installed."""
+    """Beside the reference: eager, compiled, sbx, floor; of vectorized envs: subproc, sync, async, envpool. By default all,
+    SBX and EnvPool where they are installed."""
     repeats: int = 5
     """How many timed trainings each contender has, after one that warms up."""
     steps: int | None = None
@@ -103,18 +105,23 @@ def make_plan(options: BenchmarkOptions, notes: list[str]) -> list[Planned]:
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     names = options.workloads or (*known.WORKLOADS, known.IMPORT)
-    known.check_names("workload", names, (*known.WORKLOADS, known.IMPORT))
+    workloads = known.WORKLOADS | known.MORE_WORKLOADS
+    known.check_names("workload", names, (*workloads, known.IMPORT))
     wanted = options.contenders or tuple(known.CONTENDERS)
     known.check_names("contender", wanted, known.CONTENDERS)
     if "sbx" in wanted and not known.sbx_installed():
         notes.append("SBX's PPO is left out, because it is not installed: pip install sbx-rl")
         wanted = tuple(name for name in wanted if name != "sbx")
+    if "envpool" in wanted and not known.envpool_installed():
+        if any(name in known.MORE_WORKLOADS for name in names):
+            notes.append("EnvPool is left out, because it is not installed: pip install envpool")
+        wanted = tuple(name for name in wanted if name != "envpool")
 
     plan = []
     for name in dict.fromkeys(names):
         if name == known.IMPORT:
             continue
-        workload = known.with_rollouts(known.WORKLOADS[name], options.steps)
+        workload = known.with_rollouts(workloads[name], options.steps)
         try:
             known.check_available(workload)
         except ValueError as error:

@@ -97,7 +97,9 @@ class ContenderProcess:
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, other_end = context.Pipe()
-        self.process = context.Process(target=work, args=(task, other_end), name=task.contender, daemon=True)
+        # A daemon may have no processes of its own, as some vectorized envs do
+        daemon = not task.workload.compares_vec_envs
+        self.process = context.Process(target=work, args=(task, other_end), name=task.contender, daemon=daemon)
         # Ctrl-C reaches the whole process group: the process ignores it, from its birth on, and is stopped by this one.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

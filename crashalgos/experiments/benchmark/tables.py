@@ -255,7 +255,7 @@ def describe_machine() -> dict[str, Any]:
     from crashalgos.common.run_config import git_commit, versions
 
     found = versions()
-    for package in ("sbx-rl", "jax"):
+    for package in ("sbx-rl", "jax", "envpool"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from crashalgos.experiments.benchmark.workloads import IMAGES, Workload
+from crashalgos.experiments.benchmark.workloads import IMAGES, RANDOM, Workload
 
 # Trainings end after a number of rollouts: of REINFORCE nobody knows beforehand how many steps these have.
 ENDLESS = 2**40
@@ -201,6 +201,29 @@ class FloorContender:
         )
 
 
+class RandomContender:
+    """
+    Envs with random actions.
+
+    :param env: the envs
+    :param n_steps: how many steps of each env are a rollout
+    """
+
+    def __init__(self, env: Any, n_steps: int) -> None:
+        self.env, self.n_steps = env, n_steps
+
+    def train(self, rollouts: int) -> Training:
+        """
+        :param rollouts: how many
+        :return: what they took
+        """
+        from crashalgos.experiments.benchmark.floor import seconds_of_random_steps
+
+        steps = self.n_steps * rollouts
+        seconds = seconds_of_random_steps(self.env, steps)
+        return Training(steps * self.env.num_envs, seconds, rollouts, seconds, 0.0, seconds)
+
+
 class Stopwatch:
     """
     The clock of one training; it runs from the beginning.
@@ -264,7 +287,10 @@ def make_contender(task: Task) -> Contender:
         return PlainContender(workload)
     if task.contender == "sbx":
         return ModelContender(make_sbx_model(workload), whole_trajectories=False)
-    arguments: dict[str, Any] = {"policy": workload.policy, "env": make_env(workload), "seed": SEED, "device": task.device}
+    env = make_compared_env(workload, task.contender) if workload.compares_vec_envs else make_env(workload)
+    if workload.algorithm == RANDOM:
+        return RandomContender(env, workload.hyperparameters["n_steps"])
+    arguments: dict[str, Any] = {"policy": workload.policy, "env": env, "seed": SEED, "device": task.device}
     arguments |= {"policy_kwargs": {"net_arch": list(workload.net_arch)}, **workload.hyperparameters}
     if task.contender in ("sb3", "floor"):
         from stable_baselines3 import PPO as SB3PPO
@@ -312,6 +338,28 @@ def make_env(workload: Workload) -> Any:
 
     kwargs = {"screen_height": 84, "screen_width": 84, "n_channels": 4, "discrete": True}
     return make_vec_env(FakeImageEnv, n_envs=workload.n_envs, seed=SEED, env_kwargs=kwargs)
+
+
+def make_compared_env(workload: Workload, kind: str) -> Any:
+    """
+    :param workload: a workload that compares vectorized envs
+    :param kind: which of these
+    :return: its envs; where something is trained, with the statistics of episodes
+    """
+    import gymnasium as gym
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+
+    from crashalgos.vec_envs import EnvPoolVecEnv, GymnasiumVecEnv
+
+    n_envs = workload.n_envs
+    if kind == "envpool":
+        env: Any = EnvPoolVecEnv(workload.env, n_envs)
+    elif kind in ("sync", "async"):
+        env = GymnasiumVecEnv(gym.make_vec(workload.env, num_envs=n_envs, vectorization_mode=kind))
+    else:
+        env = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[kind]([lambda: gym.make(workload.env)] * n_envs)
+    env.seed(SEED)
+    return env if workload.algorithm == RANDOM else VecMonitor(env)
 
 
 def work(task: Task, connection: Connection) -> None:

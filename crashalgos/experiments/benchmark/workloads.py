@@ -15,7 +15,17 @@ CONTENDERS = {
     "compiled": "crashalgos, compiled",
     "sbx": "SBX",
     "floor": "floor",
+    "dummy": "DummyVecEnv",
+    "subproc": "SubprocVecEnv",
+    "sync": "gymnasium, sync",
+    "async": "gymnasium, async",
+    "envpool": "EnvPool",
 }
+#: Those that compare vectorized envs, each with ours, eager, where something is trained
+VEC_ENVS = ("dummy", "subproc", "sync", "async", "envpool")
+
+#: In place of an algorithm: random actions, and nothing is learned
+RANDOM = "random actions"
 
 #: In place of an env's id: images of 84×84×4 without a game behind them
 IMAGES = "images"
@@ -29,12 +39,13 @@ class Workload:
     """
     :param title: what tables call it
     :param env: an id of gymnasium, or ``IMAGES``
-    :param algorithm: PPO or REINFORCE
+    :param algorithm: PPO, REINFORCE or ``RANDOM``
     :param n_envs: how many envs side by side; the plain loop has one
     :param rollouts: how many rollouts, each with its update, a timed training has by default
     :param hyperparameters: arguments of the constructor; what is not given is the same default in SB3, SBX and here
     :param policy: the policy's name
     :param net_arch: the widths of the hidden layers of actor and critic, each with its own
+    :param compares_vec_envs: whether it is vectorized envs that take part
     """
 
     title: str
@@ -45,21 +56,26 @@ class Workload:
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     policy: str = "MlpPolicy"
     net_arch: tuple[int, ...] = (64, 64)
+    compares_vec_envs: bool = False
 
     @property
     def reference(self) -> str:
         """Whom the others are measured against."""
+        if self.compares_vec_envs:
+            return "dummy"
         return "sb3" if self.algorithm == "PPO" else "plain"
 
     @property
     def contenders(self) -> tuple[str, ...]:
         """Who can take part."""
+        if self.compares_vec_envs:
+            return VEC_ENVS
         return ("sb3", "eager", "compiled", "sbx", "floor") if self.algorithm == "PPO" else ("plain", "eager", "compiled")
 
     @property
     def rollout_steps(self) -> int:
         """How many steps a rollout has; where trajectories end when they end, about."""
-        if self.algorithm == "PPO":
+        if "n_steps" in self.hyperparameters:
             return self.n_envs * self.hyperparameters["n_steps"]
         return EPISODE_STEPS * self.hyperparameters["n_trajectories"]
 
@@ -99,6 +115,25 @@ WORKLOADS = {
     "cnn": ppo("PPO, images of 84×84×4, 4 envs × 64", IMAGES, 4, 4, 256, 2, policy="CnnPolicy", net_arch=()),
     "reinforce-8": reinforce(8),
     "reinforce-20": reinforce(20),
+}
+
+
+def vec_envs(title: str, workload: Workload) -> Workload:
+    """
+    :param title: what tables call it
+    :param workload: a workload
+    :return: the same, to compare vectorized envs
+    """
+    return replace(workload, title=title, compares_vec_envs=True)
+
+
+_CARTPOLES = "CartPole-v1, 8 envs"
+_STEPS = Workload("", "CartPole-v1", RANDOM, 8, rollouts=10, hyperparameters={"n_steps": 256})
+#: Those that are measured only when they are asked for
+MORE_WORKLOADS = {
+    "vec-envs": vec_envs(f"Vectorized envs, random actions, {_CARTPOLES}", _STEPS),
+    "vec-envs-ppo": vec_envs(f"Vectorized envs, PPO, {_CARTPOLES} × 256", WORKLOADS["cartpole-8"]),
+    "vec-envs-reinforce": vec_envs(f"Vectorized envs, REINFORCE, {_CARTPOLES}, 20 trajectories", WORKLOADS["reinforce-8"]),
 }
 #: The workload that is none of training
 IMPORT = "import"
@@ -142,6 +177,11 @@ def check_available(workload: Workload) -> None:
 
     if workload.env != IMAGES:
         check_environment(workload.env)
+
+
+def envpool_installed() -> bool:
+    """:return: whether EnvPool can take part"""
+    return importlib.util.find_spec("envpool") is not None
 
 
 def sbx_installed() -> bool:
