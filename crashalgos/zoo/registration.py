@@ -1,0 +1,40 @@
+"""The names under which RL Zoo finds the three algorithms. ``rl_zoo3`` is imported when they are registered."""
+
+from pathlib import Path
+
+from crashalgos.experiments.registry import algorithm_class, find_algorithm
+from crashalgos.experiments.settings import HYPERPARAMS
+from crashalgos.zoo.samplers import hyperparameters, sample_baseline_pg, sample_reinforce
+
+# The Zoo's name → the registry's. The Zoo's own `ppo` stays SB3's.
+NAMES = {"crash_reinforce": "reinforce", "crash_baseline_pg": "baseline-pg", "crash_ppo": "ppo"}
+
+
+def register() -> None:
+    """
+    Make ``crash_reinforce``, ``crash_baseline_pg`` and ``crash_ppo`` known to RL Zoo in this process.
+
+    :raises ModuleNotFoundError: without the extra ``crashalgos[zoo]``
+    """
+    from rl_zoo3 import ALGOS
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+    for zoo_name, name in NAMES.items():
+        ALGOS[zoo_name] = algorithm_class(name)
+    HYPERPARAMS_SAMPLER["crash_reinforce"] = sample_reinforce
+    HYPERPARAMS_SAMPLER["crash_baseline_pg"] = sample_baseline_pg
+    HYPERPARAMS_SAMPLER["crash_ppo"] = HYPERPARAMS_SAMPLER["ppo"]
+    HYPERPARAMS_CONVERTER["crash_reinforce"] = hyperparameters
+    HYPERPARAMS_CONVERTER["crash_baseline_pg"] = hyperparameters
+    HYPERPARAMS_CONVERTER["crash_ppo"] = HYPERPARAMS_CONVERTER["ppo"]
+
+
+def settings_file(zoo_name: str) -> Path:
+    """
+    :param zoo_name: a name that :func:`register` gives
+    :return: the file of its tuned settings, one mapping an environment; the Zoo calls it ``--conf-file``
+    :raises ValueError: if it is none of the three
+    """
+    if zoo_name not in NAMES:
+        raise ValueError(f"`zoo_name` must be one of {', '.join(NAMES)}, got {zoo_name!r}")
+    return HYPERPARAMS / f"{find_algorithm(NAMES[zoo_name]).settings}.yml"
