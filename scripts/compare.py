@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
@@ -20,6 +20,7 @@ from crashalgos.experiments.comparison.contenders import (
 )
 from crashalgos.experiments.comparison.tables import NoCell, write_tables
 from crashalgos.experiments.grid import (
+    Executor,
     LocalExecutor,
     Outcome,
     RunFailure,
@@ -28,6 +29,7 @@ from crashalgos.experiments.grid import (
     run_grid,
 )
 from crashalgos.experiments.options import command
+from crashalgos.experiments.ray_executor import RayExecutor
 from crashalgos.experiments.run import NotApplicable, RunConfig, check, untuned
 from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
 
@@ -60,8 +62,13 @@ class CompareOptions:
     checkpoint_freq: int = 25_000
     """Environment steps between checkpoints, from which a killed run resumes. The environments start afresh there, so it is to
     be long beside an episode. 0: none."""
+    executor: Literal["local", "ray"] = "local"
+    """Where the runs take place: local, in processes of this machine; ray, on a Ray cluster (docs/cluster.md)."""
+    ray_address: str | None = None
+    """The Ray cluster: HOST:PORT, or auto for the one that this machine belongs to. By default a Ray of its own, here."""
     jobs: int = field(default_factory=available_cores)
-    """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
+    """How many runs at a time, each with one PyTorch thread. By default as many as there are cores. A Ray cluster does as many
+    as it has CPUs."""
     device: str = "cpu"
     """PyTorch's device: small networks are fastest on the CPU."""
     output: Path | None = None
@@ -80,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = tyro.cli(CompareOptions, prog="compare.py", args=argv)
     try:
         cells, identity = plan(options)
+        executor = make_executor(options)
         runs, no_cells = applicable(cells)
     except ValueError as error:
         return mistake(error)
@@ -93,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.track:
             go_offline_if_unreachable()
-        outcomes = run_grid(runs, LocalExecutor(options.jobs), folder, identity, free=FREE)
-        show(outcomes, no_cells, folder, options.jobs)
+        outcomes = run_grid(runs, executor, folder, identity, free=FREE)
+        show(outcomes, no_cells, folder, 0 if options.ray_address else options.jobs)  # a cluster's are not known
     except ValueError as error:
         return mistake(error)
     except KeyboardInterrupt:
@@ -135,6 +143,19 @@ def plan(options: CompareOptions) -> tuple[list[list[RunConfig]], dict[str, Any]
     common = {name: getattr(options, name) for name in names}
     cells = [cell(contender, env, options.n_timesteps, options.seeds, common) for env in envs for contender in contenders]
     return cells, identity_of(options, contenders, envs, [config for configs in cells for config in configs])
+
+
+def make_executor(options: CompareOptions) -> Executor:
+    """
+    :param options: the command line
+    :return: where the runs take place
+    :raises ValueError: if there is no such place
+    """
+    if options.executor == "ray":
+        return RayExecutor(options.ray_address, options.jobs)
+    if options.ray_address is not None:
+        raise ValueError(f"--ray-address {options.ray_address} needs --executor ray")
+    return LocalExecutor(options.jobs)
 
 
 def applicable(cells: Sequence[Sequence[RunConfig]]) -> tuple[list[RunConfig], list[NoCell]]:

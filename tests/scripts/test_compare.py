@@ -160,6 +160,8 @@ def test_the_folder_is_named_after_what_is_compared(compare: ModuleType) -> None
         ("--eval-freq 0", "--eval-freq must be at least 1, got 0"),
         ("--n-timesteps -1", "`n_timesteps` must be a whole number of at least 1, got -1"),
         ("--algos", "nothing to compare"),
+        ("--ray-address 127.0.0.1:1", "--ray-address 127.0.0.1:1 needs --executor ray"),
+        ("--executor ray --ray-address nowhere", "the Ray address 'nowhere' cannot be used (Invalid address format: nowhere)"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(
@@ -180,12 +182,17 @@ def test_an_output_folder_that_cannot_be_written_to(
     assert "cannot write to output folder" in capsys.readouterr().err
 
 
-def test_ctrl_c_stops_every_run_and_keeps_their_models(tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = "--algos sb3-a2c sb3-ppo --envs crash_env:Slow-v0 --seeds 1 --n-timesteps 1000000 --eval-freq 1000000 --no-track"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ENVIRONMENTS)])}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ENVIRONMENTS)]),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps Ray on loopback
+    }
+    options = ["--executor", executor, "--jobs", "2", "--output", str(folder)]
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "compare.py"), *command.split(), "--jobs", "2", "--output", str(folder)],
+        [sys.executable, str(ROOT / "scripts" / "compare.py"), *command.split(), *options],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -210,6 +217,7 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(tmp_path: Path) -> None:
     assert process.returncode == 130
     again = errors.rpartition("interrupted; to continue: ")[2]
     assert again.startswith("python scripts/compare.py --algos sb3-a2c sb3-ppo") and "Traceback" not in errors
+    assert f"--executor {executor} --jobs 2" in again
     assert again.rstrip().endswith(f"--jobs 2 --device cpu --output {folder} --no-track --project crashalgos")
     assert all((path.parent / "model.zip").exists() for path in evaluated)
     assert dies(process.pid, seconds=20)

@@ -1,0 +1,354 @@
+"""A cluster of two nodes, both on this machine: a grid comes to the same there as in processes of this machine."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from crashalgos.experiments import ray_executor
+from crashalgos.experiments.callbacks import ReportProgress
+from crashalgos.experiments.folder import LOG_FILE, STATUS_FILE, FolderInUse, claimed, read_status
+from crashalgos.experiments.grid import LocalExecutor, Outcome, RunFailure, run_grid
+from crashalgos.experiments.ray_executor import RayExecutor, bring_home, check_versions, pack, run_patiently, unpack
+from crashalgos.experiments.registry import algorithm_class
+from crashalgos.experiments.run import CHECKPOINT_FILE, RunConfig, RunResult, finished, run
+from crashalgos.experiments.settings import Settings
+from tests.experiments.test_grid import make_configs
+from tests.experiments.test_kills import rows, same
+
+HERE = Path(__file__).parent
+CHECKPOINT_FREQ = 32
+
+
+class Nodes:
+    """
+    A cluster; its head is there for all tests of the file.
+
+    :param traces: where ray_env.py leaves its traces
+    """
+
+    def __init__(self, traces: Path) -> None:
+        self.traces = traces
+        self.cluster = Cluster()
+        # A node that dies is missed within seconds
+        quickly = {"initial_delay_ms": 500, "period_ms": 500, "failure_threshold": 4}
+        self.add(include_dashboard=False, _system_config={f"health_check_{name}": n for name, n in quickly.items()})
+
+    def add(self, **options: Any) -> Any:
+        return self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, **options)
+
+    def executor(self, **options: Any) -> RayExecutor:
+        return RayExecutor(self.cluster.address, **options)
+
+    def steps(self) -> list[int]:
+        """How many steps each process took on the head."""
+        return sorted(path.stat().st_size for path in self.traces.glob(f"{self.cluster.head_node.node_id}-*"))
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    traces = tmp_path_factory.mktemp("traces")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # What keeps Ray on loopback, in new processes and in this one
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        patch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
+        patch.setenv("RAY_ENV_TRACES", str(traces))
+        for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            patch.delenv(name)
+        patch.syspath_prepend(HERE)
+        nodes = Nodes(traces)
+        # What the nodes did not know when they started
+        patch.setenv("PYTHONPATH", str(HERE))
+        try:
+            yield nodes
+        finally:
+            ray.shutdown()
+            nodes.cluster.shutdown()
+
+
+def traced_configs(folder: Path) -> list[RunConfig]:
+    settings = Settings(n_timesteps=64, hyperparameters={"n_steps": 16, "batch_size": 16, "n_epochs": 2})
+    return [
+        RunConfig(
+            "ppo",
+            "ray_env:Traced-v0",
+            settings,
+            folder / str(seed),
+            seed=seed,
+            eval_freq=32,
+            eval_episodes=1,
+            checkpoint_freq=CHECKPOINT_FREQ,
+            track=False,
+        )
+        for seed in range(4)
+    ]
+
+
+@pytest.fixture(scope="module")
+def local(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], int]:
+    """What the grid comes to on this machine, and how many steps each run's process takes."""
+    folder = tmp_path_factory.mktemp("local")
+    outcomes = run_grid(traced_configs(folder), LocalExecutor(2), folder, {})
+    (steps,) = {path.stat().st_size for path in nodes.traces.glob("here-*")}
+    return outcomes, steps
+
+
+def killed(actor: Any) -> Any:
+    ray.kill(actor)
+    return actor
+
+
+def assert_same(one: Outcome, two: Outcome) -> None:
+    assert isinstance(one, RunResult) and isinstance(two, RunResult)
+    here, there = one.config.folder, two.config.folder
+    assert {path.name for path in here.iterdir()} == {path.name for path in there.iterdir()}
+    assert read_status(here)["state"] == "finished"
+    for file in ("progress.csv", "evaluations.csv"):
+        assert rows(here / file) == rows(there / file)
+    algorithm = algorithm_class(one.config.algo)
+    assert same(*(algorithm.load(folder / "model.zip", device="cpu").get_parameters() for folder in (here, there)))
+
+
+@pytest.mark.parametrize("shared", [None, False])
+def test_a_node_dies_and_nothing_is_lost(
+    shared: bool | None,
+    nodes: Nodes,
+    local: tuple[list[Outcome], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for trace in nodes.traces.iterdir():
+        trace.unlink()
+    expected, whole = local
+    configs = traced_configs(tmp_path)
+
+    # The last run has begun already, here, and was interrupted behind its checkpoint
+    def interrupt(done: int) -> None:
+        if done > CHECKPOINT_FREQ:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ReportProgress, "PERIOD", 0.0)
+        run(configs[3], on_progress=interrupt)
+
+    if shared is False:
+        # Nor does it take the board: nobody hears how far the runs are
+        make_board = ray_executor.make_board
+        monkeypatch.setattr(ray_executor, "make_board", lambda: killed(make_board()))
+
+    doomed = nodes.add()
+    (nodes.traces / doomed.node_id).touch()
+
+    def kill() -> None:
+        # A run stands still there, behind its checkpoint
+        while not (nodes.traces / f"standing-{doomed.node_id}").exists():
+            time.sleep(0.05)
+        nodes.cluster.remove_node(doomed, allow_graceful=False)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    outcomes = run_grid(configs, nodes.executor(shared=shared), tmp_path / "grid", {})
+    killer.join(timeout=30)
+    assert not killer.is_alive()
+
+    for outcome, config, other in zip(outcomes, configs, expected, strict=True):
+        assert outcome == finished(config)
+        assert_same(outcome, other)
+    # The last run resumes from what it left; the one whose node dies only where its folder is on shared storage
+    resumed = 2 if shared is None else 1
+    steps = nodes.steps()
+    assert len(steps) == 4 and steps[resumed:] == [whole] * (4 - resumed)
+    assert all(0 < n <= whole - CHECKPOINT_FREQ for n in steps[:resumed])
+    assert not list(tmp_path.glob(".tmp-*"))
+
+
+def test_failures_are_reported_and_their_files_come_home(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    # Seed 1 raises an error, seed 2 is killed (crash_env.py).
+    configs = make_configs(tmp_path, (0, 1, 2))
+    configs[0].track = True
+    told: list[tuple[int, int]] = []
+    executor = nodes.executor(shared=False, max_retries=1)
+    fine, failed, killed = (
+        outcome for _, outcome in sorted(executor.run(configs, lambda *news: told.append(news)), key=first)
+    )
+    assert fine == finished(configs[0]) and isinstance(fine, RunResult) and fine.final_return == 5.0
+    assert {index for index, _ in told} <= {0, 1, 2} and any(0 < done <= 50 for _, done in told)
+    # The driver's environment is W&B's there: without it, the run says that there is no API key
+    assert fine.wandb_folder is not None and list(fine.wandb_folder.glob("*.wandb"))
+    log = (configs[0].folder / LOG_FILE).read_text()
+    assert "W&B run" in log and "no API key" not in log and "Traceback" not in log
+
+    assert isinstance(failed, RunFailure) and failed.config is configs[1]
+    assert failed.last_line == "RuntimeError: this seed fails" and failed.reason.startswith("Traceback")
+    assert "this seed fails" in (configs[1].folder / LOG_FILE).read_text()
+    assert read_status(configs[1].folder)["state"] == "failed" and (configs[1].folder / "progress.csv").exists()
+    assert finished(configs[1]) is None
+
+    assert isinstance(killed, RunFailure) and killed.config is configs[2]
+    assert killed.last_line == "the run's node or process died 2 times before it had a result"
+    assert "this seed fails" not in capfd.readouterr().err
+
+
+def first(pair: tuple[int, Outcome]) -> int:
+    return pair[0]
+
+
+def endless_configs(folder: Path) -> list[RunConfig]:
+    settings = Settings(n_timesteps=1_000_000, hyperparameters={"n_steps": 5})
+    configs = make_configs(folder, (0, 3), "crash_env:Slow-v0")
+    return [replace(config, settings=settings, eval_freq=1_000_000) for config in configs]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_is_stopped_saves_its_model(shared: bool, nodes: Nodes, tmp_path: Path) -> None:
+    configs = endless_configs(tmp_path)
+    begun = []
+
+    def interrupt(index: int, done: int) -> None:
+        begun.append(index)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_grid(
+            configs,
+            SimpleNamespace(run=lambda configs, _: nodes.executor(shared=shared).run(configs, interrupt)),
+            tmp_path,
+            {},
+        )
+    # One CPU: one run has begun, the other waits
+    went_on, waited = (configs[index].folder for index in (begun[0], 1 - begun[0]))
+    assert read_status(went_on)["state"] == "interrupted"
+    assert read_status(went_on)["reason"] == "KeyboardInterrupt"
+    assert (went_on / "model.zip").exists()
+    assert not (waited / "model.zip").exists()
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_without_room(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = make_configs(tmp_path, (0, 3))
+    on_gpu = [replace(config, device="cuda") for config in configs]
+    with pytest.raises(ValueError, match="the Ray cluster has no node with 1 CPU and 1 GPU for a run"):
+        next(nodes.executor().run(on_gpu, lambda *news: None))
+    assert not ray.is_initialized()
+
+    # As if the only node were gone after the start
+    answers = iter([True])
+    monkeypatch.setattr(ray_executor, "has_room", lambda needs: next(answers, False))
+    monkeypatch.setattr(ray_executor, "SECONDS_FOR_A_NODE", 0.0)
+    outcomes = dict(nodes.executor().run(configs, lambda *news: None))
+    assert [outcomes[index] for index in (0, 1)] == [
+        RunFailure(config, "no node was left for it for 0 s") for config in configs
+    ]
+
+
+def test_where_nothing_is_left_to_do_there_is_no_cluster() -> None:
+    assert list(RayExecutor().run([], lambda *news: None)) == []
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("127.0.0.1:1", r"Connection refused"),
+        ("ray://127.0.0.1:1", "with a Ray Client the runs would end when its connection breaks"),
+        ("somewhere", "Invalid address format"),
+        ("127.0.0.1:", "it is not HOST:PORT"),
+        ("127.0.0.1:port", "Port could not be cast"),
+        ("auto", r"Connection refused"),
+    ],
+)
+def test_an_address_that_cannot_be_used(address: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(
+        ValueError, match=rf"the Ray address '{address}' cannot be used \(.*{why}.*give the HOST:PORT of its head"
+    ):
+        RayExecutor(address)
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r'Ray is not installed: pip install "crashalgos\[ray\]"'):
+        RayExecutor()
+
+
+def test_all_nodes_have_the_same_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = {name: "1.0" for name in ray_executor.SAME_VERSIONS} | {"wandb": "3.0"}
+    monkeypatch.setattr(ray_executor, "versions", lambda: here | {"wandb": "2.0", "torch": "1.0+cpu"})
+    check_versions(here)
+    with pytest.raises(ValueError, match=r"has crashalgos 1\.0 instead of 0\.9, numpy 1\.0 instead of 2\.0: install the same"):
+        check_versions(here | {"numpy": "2.0", "crashalgos": "0.9"})
+
+
+def test_a_run_waits_for_a_process_that_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.setattr("crashalgos.experiments.folder.SECONDS_TO_LET_GO", 0.05)
+    (config,) = make_configs(tmp_path, (0,))
+    seen = threading.Event()
+
+    def hold() -> None:
+        with claimed(config.folder, {}, ()):
+            seen.set()
+            time.sleep(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    seen.wait()
+    assert run_patiently(config, lambda done: None).final_return == 5.0
+    holder.join()
+    monkeypatch.setattr(ray_executor, "SECONDS_FOR_THE_LOST", 0.1)
+    with claimed(config.folder, config.as_dict(), ()), pytest.raises(FolderInUse):
+        run_patiently(config, lambda done: None)
+
+
+def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(HERE)
+    (config,) = make_configs(tmp_path / "home", (0,))
+    result = run(replace(config, folder=tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere" / "wandb").mkdir()
+    (tmp_path / "elsewhere" / "wandb" / "latest-run").symlink_to("offline-run-1")
+    files = pack(tmp_path / "elsewhere")
+    # What is there of an earlier attempt goes
+    config.folder.mkdir(parents=True)
+    bring_home(files, config)
+    (config.folder / CHECKPOINT_FILE).touch()
+
+    replace_file, moved = os.replace, []
+
+    def killed_before_the_status(source: Path, target: Path) -> None:
+        if Path(target) == config.folder / STATUS_FILE:
+            raise KeyboardInterrupt
+        moved.append(Path(target).name)
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed_before_the_status)
+        bring_home(files, config)
+    assert {"model.zip", "evaluations.csv", "wandb"} <= set(moved)
+    assert finished(config) is None
+    bring_home(files, config)
+    assert finished(config) == replace(result, config=config)
+    assert not (config.folder / CHECKPOINT_FILE).exists()
+    assert [path.name for path in tmp_path.joinpath("home").iterdir()] == ["0"]
+
+
+def test_what_travels(tmp_path: Path) -> None:
+    for name in ("a/model.zip", "a/wandb/run-1/files/x.json", "a/.lock", "a/.tmp-model.zip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    unpack(pack(tmp_path / "a"), tmp_path / "b")
+    found = {str(path.relative_to(tmp_path / "b")): path.read_text() for path in (tmp_path / "b").rglob("*") if path.is_file()}
+    assert found == {"model.zip": "a/model.zip", "wandb/run-1/files/x.json": "a/wandb/run-1/files/x.json"}
