@@ -337,9 +337,35 @@ def adjust(pairs: Sequence[Pair]) -> list[Pair]:
     tested = [not pair.identical and can_reach_alpha(pair.n_a, None if pair.paired else pair.n_b) for pair in pairs]
     p = np.array([pair.p for pair in pairs], dtype=np.float64)
     if any(tested):
-        p[tested] = stats.false_discovery_control(p[tested])
+        p[tested] = adjust_p(p[tested])
     comparisons = sum(not pair.identical for pair in pairs)
     return [replace(pair, q=float(q), comparisons=comparisons) for pair, q in zip(pairs, p, strict=True)]
+
+
+def adjust_p(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """
+    :param p: p-values
+    :return: Benjamini and Hochberg's, which hold the false discovery rate over all of them
+    """
+    return np.asarray(stats.false_discovery_control(np.asarray(p, dtype=np.float64)))
+
+
+def mean_over_tasks(
+    differences: Sequence[np.ndarray], n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> tuple[Estimate, float]:
+    """
+    Whether paired differences in several tasks are 0 on average, every task weighing the same.
+
+    :param differences: for each task those of its seeds, shape (n_seeds,)
+    :param n_resamples: of the bootstrap, which draws the seeds of each task anew
+    :param seed: of the bootstrap and of drawn permutations
+    :return: the mean of the tasks' means; the two-sided p-value of a test that flips the differences' signs
+    :raises ValueError: if there is no task, or one without a difference or with one that is not finite
+    """
+    samples = _check_samples("differences", differences)
+    estimate = _estimate(_bootstrap(samples, _mean_of_means, n_resamples, seed))
+    weighted = np.concatenate([sample / len(sample) for sample in samples])
+    return estimate, _permutation_p([weighted], _mean, True, seed)
 
 
 def smallest_p(n_a: int, n_b: int | None = None) -> float:

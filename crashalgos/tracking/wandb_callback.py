@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shlex
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -184,7 +185,7 @@ class WandbCallback(BaseCallback):
         self._offline = run.offline
         self.run_url = None if run.offline else run.url
         if error is not None and not no_key:
-            self._warn("starting the run online", error, "`wandb sync` uploads it later.")
+            self._warn("starting the run online", error)
         if self.verbose >= 1:
             hint = " (no API key: `wandb login` makes runs online)" if no_key else ""
             print(f"W&B run {self.run_id}: {self.run_dir if self._offline else run.url}{hint}")
@@ -276,17 +277,20 @@ class WandbCallback(BaseCallback):
         try:
             return action()
         except Exception as error:
-            self._warn(what, error, "Later errors of this run are not shown.")
+            self._warn(what, error)
             return None
 
-    def _warn(self, what: str, error: Exception, consequence: str) -> None:
+    def _warn(self, what: str, error: Exception) -> None:
         if self._warned:
             return
         self._warned = True
-        place = "is in the files of SB3's logger only" if self.run_dir is None else f"is in {self.run_dir}"
+        place = "is in the files of SB3's logger only"
+        if self.run_dir is not None:
+            option = "" if self._offline else "--no-skip-online "
+            place = f"is in {self.run_dir}; to upload it later: wandb sync {option}{shlex.quote(str(self.run_dir))}"
         warnings.warn(
-            f"W&B: {what} failed ({type(error).__name__}: {error}). "
-            f"The training goes on; what was tracked {place}. {consequence}",
+            f"W&B: {what} failed ({type(error).__name__}: {error}). The training goes on; what was tracked {place} "
+            "(later errors of this run are not shown)",
             stacklevel=3,
         )
 
