@@ -15,5 +15,5 @@
 #SBATCH --signal=B:TERM@120
 set -eu
 cd "${SLURM_SUBMIT_DIR:-.}"
-exec "${PYTHON:-.venv/bin/python}" scripts/train.py "$@" --seed "$SLURM_ARRAY_TASK_ID" --no-progress-bar \
-  --group "slurm-$SLURM_ARRAY_JOB_ID" --output "results/slurm/$SLURM_ARRAY_JOB_ID/$SLURM_ARRAY_TASK_ID"
+exec "${PYTHON:-.venv/bin/python}" scripts/train.py --seed "$SLURM_ARRAY_TASK_ID" --no-progress-bar \
+  --group "slurm-$SLURM_ARRAY_JOB_ID" --output "results/slurm/$SLURM_ARRAY_JOB_ID/$SLURM_ARRAY_TASK_ID" "$@"

@@ -136,18 +136,15 @@ class WandbServer:
 
     # GraphQL: one method an operation, with its name.
 
-    _PROJECT = {"id": "P", "name": "p", "entity": {"id": "E", "name": "me"}}  # noqa: RUF012
-
     def _bucket(self, name: str) -> dict[str, Any]:
-        display_name = self._run(name).fields.get("displayName") or "some-name"
-        sweep = self._run(name).fields.get("sweep")
+        fields = self._run(name).fields
         return {
             "id": f"id-{name}",
             "name": name,
-            "displayName": display_name,
+            "displayName": fields.get("displayName", "some-name"),
             "config": "{}",
-            "sweepName": sweep,
-            "project": self._PROJECT,
+            "sweepName": fields.get("sweep"),
+            "project": _project(fields.get("project", "p")),
         }
 
     def _Viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -165,7 +162,7 @@ class WandbServer:
     def _RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:
         name = variables["name"]
         if name not in self.runs:
-            return {"model": {**self._PROJECT, "bucket": None}}
+            return {"model": {**_project("p"), "bucket": None}}
         lines = self.runs[name].lines
         last = {"_step": len(lines) - 1, "_runtime": 1}
         status = {
@@ -178,7 +175,7 @@ class WandbServer:
             "tags": self.runs[name].fields.get("tags", []),
             "wandbConfig": '{"t": 1}',
         }
-        return {"model": {**self._PROJECT, "bucket": self._bucket(name) | status}}
+        return {"model": {**_project("p"), "bucket": self._bucket(name) | status}}
 
     def _CreateRunFiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         files = [{"name": name, "uploadUrl": f"{self.url}/run/{variables['run']}/{name}"} for name in variables["files"]]
@@ -226,7 +223,7 @@ class WandbServer:
 
     def _UpsertSweep(self, variables: dict[str, Any]) -> dict[str, Any]:
         self.sweeps.append(variables["config"])
-        sweep = {"id": "S", "name": "sweep0", "project": self._PROJECT}
+        sweep = {"id": "S", "name": "sweep0", "project": _project("p")}
         return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
 
     def _SweepWithRuns(self, variables: dict[str, Any]) -> dict[str, Any]:
@@ -243,9 +240,11 @@ class WandbServer:
             program = re.search(r"^program: (.*)$", self.sweeps[-1], re.MULTILINE)[1]  # type: ignore[index]
             self.trials_begun += 1
             commands = [{"type": "run", "run_id": f"trial{self.trials_begun}", "args": arguments, "program": program}]
-        elif self.trials_begun:
-            commands = [{"type": "exit"}]
         return {"agentHeartbeat": {"agent": {"id": "agent0"}, "commands": json.dumps(commands)}}
+
+
+def _project(name: str) -> dict[str, Any]:
+    return {"id": "P", "name": name, "entity": {"id": "E", "name": "me"}}
 
 
 def _handler(server: WandbServer) -> type[BaseHTTPRequestHandler]:
