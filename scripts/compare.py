@@ -77,6 +77,8 @@ class CompareOptions:
     """Whether Weights & Biases tracks the runs: online with an API key, offline without."""
     project: str = "crashalgos"
     """W&B's project."""
+    tags: tuple[str, ...] = ()
+    """W&B's tags, besides algorithm, environment and the comparison's name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return mistake(error)
     folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
-    runs = [dataclasses.replace(config, folder=folder / config.name) for config in runs]
+    tags = (folder.name, *options.tags)
+    runs = [dataclasses.replace(config, folder=folder / config.name, tags=tags) for config in runs]
     again = command("scripts/compare.py", options, output=folder)
     print(f"the comparison is in {folder}")
     for line in [identity["untuned"], *(f"not applicable: {no_cell.reason}" for no_cell in no_cells)]:
@@ -102,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.track:
             go_offline_if_unreachable()
         outcomes = run_grid(runs, executor, folder, identity, free=FREE)
-        show(outcomes, no_cells, folder, 0 if options.ray_address else options.jobs)  # a cluster's are not known
+        show(outcomes, no_cells, folder, options, tags)
     except ValueError as error:
         return mistake(error)
     except KeyboardInterrupt:
@@ -209,20 +212,25 @@ def digest(identity: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def show(outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, jobs: int) -> None:
+def show(
+    outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, options: CompareOptions, tags: Sequence[str]
+) -> None:
     """
-    Write CSV files, figures and report, and say where they are.
+    Write CSV files, figures and report, also for W&B, and say where they are.
 
     :param outcomes: what the runs came to
     :param no_cells: what is not applicable
     :param folder: the comparison's folder
-    :param jobs: how many runs there were at a time
+    :param options: the command line
+    :param tags: W&B's tags
     """
     from rich.console import Console
 
     from crashalgos.experiments.comparison import report
+    from crashalgos.experiments.comparison.wandb_report import log_report
 
-    write_tables(folder, outcomes, no_cells, jobs)
+    place = None
+    write_tables(folder, outcomes, no_cells, 0 if options.ray_address else options.jobs)  # a cluster's are not known
     print_failures(outcomes)
     if all(isinstance(outcome, RunFailure) for outcome in outcomes):
         print("no run has finished: there is nothing to report")
@@ -232,8 +240,11 @@ def show(outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, 
         Console().print(report.terminal_table(results))
         for verdict in report.verdicts(results):
             print(verdict)
+        place = log_report(results, options.project, tags) if options.track else None
         print(f"report  {folder / 'report.html'}, {folder / 'report.md'}\nfigures {folder / 'figures'}")
     print(f"CSV     {folder / 'evaluations.csv'}, {folder / 'runs.csv'}\nW&B     {wandb_place(outcomes)}")
+    if place is not None:
+        print(f"        the report: {place}")
 
 
 if __name__ == "__main__":

@@ -61,11 +61,12 @@ def test_a_comparison_end_to_end(
     assert all(list(run.glob("wandb/offline-run-*/*.wandb")) and (run / "model.zip").exists() for run in runs)
 
     output = capfd.readouterr().out
-    closing = output.splitlines()[-4:]
+    closing = output.splitlines()[-5:]
     assert closing[0] == f"report  {folder / 'report.html'}, {folder / 'report.md'}"
     assert closing[1] == f"figures {folder / 'figures'}" and (folder / "figures").is_dir()
     assert closing[2] == f"CSV     {folder / 'evaluations.csv'}, {folder / 'runs.csv'}"
     assert closing[3].startswith(f"W&B     2 runs in {folder}/*/wandb; to upload")
+    assert closing[4].startswith(f"        the report: {folder}/wandb/offline-run-")
     assert "REINFORCE" in output and "Too few seeds to conclude" in output
 
     # Again: nothing is trained, and the report is the same
