@@ -9,13 +9,16 @@ READY := .venv/.ready
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help compare labs bench test test-sb3 statistics check lint type format clean
+.PHONY: help compare study labs bench test test-sb3 statistics check lint type format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 14
 
 compare: $(READY)  ## REINFORCE, BaselinePG, PPO and SB3's PPO on CartPole-v1, 10 seeds each
 	@$(BIN)/python scripts/compare.py $(ARGS)
+
+study: $(READY)  ## docs/study.md: what each rung of the ladder buys, in four environments (hours)
+	@$(BIN)/python scripts/study.py $(ARGS)
 
 labs: $(READY)  ## the course's labs again: 20 trajectories an update, 100 updates
 	@$(BIN)/python scripts/labs.py $(ARGS)

@@ -30,9 +30,9 @@ def test_import_loads_nothing_that_sb3_does_not():
     assert {name for name in more if not name.startswith("crashalgos")} == set()
 
 
-@pytest.mark.parametrize("module", ["crashalgos.tracking", "crashalgos.experiments.run"])
+@pytest.mark.parametrize("module", ["crashalgos.tracking", "crashalgos.experiments.run", "crashalgos.zoo"])
 def test_heavy_libraries_load_when_used(module):
-    assert not {"wandb", "matplotlib.pyplot", "scipy", "yaml", "moviepy"} & (
+    assert not {"wandb", "matplotlib.pyplot", "scipy", "yaml", "moviepy", "rl_zoo3", "optuna"} & (
         loaded_by(f"import {module}") - loaded_by("import stable_baselines3")
     )
 
@@ -54,11 +54,12 @@ ALGORITHMS = ("crashalgos.reinforce", "crashalgos.baseline_pg", "crashalgos.ppo"
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_run_one_way(module):
-    """experiments → tracking, algorithms → common; an algorithm knows no other, and no W&B."""
+    """zoo → experiments → tracking, algorithms, vec_envs → common; an algorithm knows no other, and no W&B."""
     room = ".".join(module.split(".")[:2])
     forbidden = {
         "crashalgos.common": (*ALGORITHMS, "crashalgos.tracking", "crashalgos.experiments", "wandb"),
         "crashalgos.tracking": (*ALGORITHMS, "crashalgos.experiments"),
+        "crashalgos.vec_envs": (*ALGORITHMS, "crashalgos.tracking", "crashalgos.experiments", "wandb"),
         **{
             one: (*(other for other in ALGORITHMS if other != one), "crashalgos.tracking", "crashalgos.experiments", "wandb")
             for one in ALGORITHMS

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from ray.cluster_utils import Cluster
 from crashalgos.experiments import ray_executor
 from crashalgos.experiments.callbacks import ReportProgress
 from crashalgos.experiments.folder import LOG_FILE, STATUS_FILE, FolderInUse, claimed, read_status
-from crashalgos.experiments.grid import LocalExecutor, Outcome, RunFailure, run_grid
+from crashalgos.experiments.grid import Outcome, RunFailure, run_grid
 from crashalgos.experiments.ray_executor import RayExecutor, bring_home, check_versions, pack, run_patiently, unpack
 from crashalgos.experiments.registry import algorithm_class
 from crashalgos.experiments.run import CHECKPOINT_FILE, RunConfig, RunResult, finished, run
@@ -46,6 +45,10 @@ class Nodes:
     def add(self, **options: Any) -> Any:
         return self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, **options)
 
+    @property
+    def logs(self) -> Path:
+        return Path(self.cluster.head_node.get_logs_dir_path())
+
     def executor(self, **options: Any) -> RayExecutor:
         return RayExecutor(self.cluster.address, **options)
 
@@ -67,7 +70,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             patch.delenv(name)
         patch.syspath_prepend(HERE)
         nodes = Nodes(traces)
-        # What the nodes did not know when they started
+        # Where ray_env.py is, the nodes did not know when they started
         patch.setenv("PYTHONPATH", str(HERE))
         try:
             yield nodes
@@ -95,12 +98,11 @@ def traced_configs(folder: Path) -> list[RunConfig]:
 
 
 @pytest.fixture(scope="module")
-def local(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Outcome], int]:
-    """What the grid comes to on this machine, and how many steps each run's process takes."""
-    folder = tmp_path_factory.mktemp("local")
-    outcomes = run_grid(traced_configs(folder), LocalExecutor(2), folder, {})
-    (steps,) = {path.stat().st_size for path in nodes.traces.glob("here-*")}
-    return outcomes, steps
+def undisturbed(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunResult], int]:
+    """What the runs come to in this process, as in those of LocalExecutor, and how many steps of the env each takes."""
+    results = [run(config) for config in traced_configs(tmp_path_factory.mktemp("undisturbed"))]
+    (trace,) = nodes.traces.glob("here-*")
+    return results, trace.stat().st_size // len(results)
 
 
 def killed(actor: Any) -> Any:
@@ -123,13 +125,13 @@ def assert_same(one: Outcome, two: Outcome) -> None:
 def test_a_node_dies_and_nothing_is_lost(
     shared: bool | None,
     nodes: Nodes,
-    local: tuple[list[Outcome], int],
+    undisturbed: tuple[list[RunResult], int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for trace in nodes.traces.iterdir():
         trace.unlink()
-    expected, whole = local
+    expected, whole = undisturbed
     configs = traced_configs(tmp_path)
 
     # The last run has begun already, here, and was interrupted behind its checkpoint
@@ -175,35 +177,36 @@ def test_a_node_dies_and_nothing_is_lost(
 def test_failures_are_reported_and_their_files_come_home(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.chdir(tmp_path)
     # Seed 1 raises an error, seed 2 is killed (crash_env.py).
-    configs = make_configs(tmp_path, (0, 1, 2))
-    configs[0].track = True
-    told: list[tuple[int, int]] = []
-    executor = nodes.executor(shared=False, max_retries=1)
-    fine, failed, killed = (
-        outcome for _, outcome in sorted(executor.run(configs, lambda *news: told.append(news)), key=first)
-    )
-    assert fine == finished(configs[0]) and isinstance(fine, RunResult) and fine.final_return == 5.0
-    assert {index for index, _ in told} <= {0, 1, 2} and any(0 < done <= 50 for _, done in told)
-    # The driver's environment is W&B's there: without it, the run says that there is no API key
-    assert fine.wandb_folder is not None and list(fine.wandb_folder.glob("*.wandb"))
-    log = (configs[0].folder / LOG_FILE).read_text()
-    assert "W&B run" in log and "no API key" not in log and "Traceback" not in log
-
-    assert isinstance(failed, RunFailure) and failed.config is configs[1]
+    configs = make_configs(Path("runs"), (1, 2))
+    outcomes = dict(nodes.executor(shared=False, max_retries=1).run(configs, lambda *news: None))
+    failed, dead = outcomes[0], outcomes[1]
+    assert isinstance(failed, RunFailure) and failed.config is configs[0]
     assert failed.last_line == "RuntimeError: this seed fails" and failed.reason.startswith("Traceback")
-    assert "this seed fails" in (configs[1].folder / LOG_FILE).read_text()
-    assert read_status(configs[1].folder)["state"] == "failed" and (configs[1].folder / "progress.csv").exists()
-    assert finished(configs[1]) is None
-
-    assert isinstance(killed, RunFailure) and killed.config is configs[2]
-    assert killed.last_line == "the run's node or process died 2 times before it had a result"
+    assert "this seed fails" in (configs[0].folder / LOG_FILE).read_text()
+    assert read_status(configs[0].folder)["state"] == "failed" and (configs[0].folder / "progress.csv").exists()
+    assert finished(configs[0]) is None
+    assert isinstance(dead, RunFailure) and dead.config is configs[1]
+    assert dead.last_line == "the run's node or process died 2 times before it had a result"
     assert "this seed fails" not in capfd.readouterr().err
 
 
-def first(pair: tuple[int, Outcome]) -> int:
-    return pair[0]
+@pytest.mark.slow
+def test_wandb_is_there_as_it_is_here(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret")
+    monkeypatch.chdir(tmp_path)
+    (config,) = make_configs(Path("runs"), (0,))
+    config.track = True
+    ((index, result),) = nodes.executor(shared=False).run([config], lambda *news: None)
+    assert index == 0 and isinstance(result, RunResult) and result == finished(config)
+    assert result.wandb_folder is not None and list(result.wandb_folder.glob("*.wandb"))
+    # Without the variable it would say that there is no API key
+    log = (config.folder / LOG_FILE).read_text()
+    assert "W&B run" in log and "no API key" not in log and "Traceback" not in log
+    # Ray's logs are for everybody to read
+    assert not [path for path in nodes.logs.rglob("*.*") if b"a-secret" in path.read_bytes()]
 
 
 def endless_configs(folder: Path) -> list[RunConfig]:
@@ -212,8 +215,7 @@ def endless_configs(folder: Path) -> list[RunConfig]:
     return [replace(config, settings=settings, eval_freq=1_000_000) for config in configs]
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_what_is_stopped_saves_its_model(shared: bool, nodes: Nodes, tmp_path: Path) -> None:
+def test_what_is_stopped_saves_its_model_and_comes_home(nodes: Nodes, tmp_path: Path) -> None:
     configs = endless_configs(tmp_path)
     begun = []
 
@@ -222,12 +224,7 @@ def test_what_is_stopped_saves_its_model(shared: bool, nodes: Nodes, tmp_path: P
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_grid(
-            configs,
-            SimpleNamespace(run=lambda configs, _: nodes.executor(shared=shared).run(configs, interrupt)),
-            tmp_path,
-            {},
-        )
+        list(nodes.executor(shared=False).run(configs, interrupt))
     # One CPU: one run has begun, the other waits
     went_on, waited = (configs[index].folder for index in (begun[0], 1 - begun[0]))
     assert read_status(went_on)["state"] == "interrupted"

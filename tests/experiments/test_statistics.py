@@ -17,10 +17,12 @@ from crashalgos.experiments.statistics import (
     Pair,
     Reached,
     adjust,
+    adjust_p,
     aggregate,
     compare,
     curve,
     iqm,
+    mean_over_tasks,
     on_common_times,
     performance_profile,
     probability_of_improvement,
@@ -545,3 +547,18 @@ def test_seeds_needed_at_the_ends() -> None:
 @given(st.floats(0.05, 20), st.floats(1.01, 3), st.booleans())
 def test_larger_differences_need_no_more_seeds(effect: float, factor: float, paired: bool) -> None:
     assert seeds_needed(factor * effect, 1.0, paired) <= seeds_needed(effect, 1.0, paired)
+
+
+def test_mean_over_tasks_weighs_tasks_not_seeds():
+    # Task means 3 and 1. Of the 2^4 sign flips of (4, 2)/2 and (1, 1)/2 one has a sum of 4 or more: 1 in 16, two-sided 2 in 16.
+    estimate, p = mean_over_tasks([np.array([4.0, 2.0]), np.array([1.0, 1.0])])
+    assert estimate.value == 2.0 and p == pytest.approx(2 / 16)
+    # The second task does not vary: the interval is that of the first task's mean, (2, 2) to (4, 4), halved.
+    assert (estimate.low, estimate.high) == (1.5, 2.5)
+    assert mean_over_tasks([np.zeros(5), np.zeros(3)])[1] == 1.0
+
+
+def test_adjusted_p_values_by_hand():
+    # Benjamini and Hochberg: the i-th smallest times n/i, never above the next one: .03·3/1, .04·3/2, .05·3/3.
+    np.testing.assert_allclose(adjust_p([0.04, 0.03, 0.05]), [0.05, 0.05, 0.05])
+    np.testing.assert_allclose(adjust_p([0.01, 0.5, 0.02]), [0.03, 0.5, 0.03])
