@@ -550,7 +550,7 @@ def test_larger_differences_need_no_more_seeds(effect: float, factor: float, pai
 
 
 def test_mean_over_tasks_weighs_tasks_not_seeds():
-    # Task means 3 and 1. Of the 2^4 sign flips of (4, 2)/2 and (1, 1)/2 one has a sum of 4 or more: 1 in 16, two-sided 2 in 16.
+    # Task means 3 and 1. Of the 2^4 sign flips of (4, 2)/2 and (1, 1)/2 one has a sum of 4 or more: p = 2/16, two-sided.
     estimate, p = mean_over_tasks([np.array([4.0, 2.0]), np.array([1.0, 1.0])])
     assert estimate.value == 2.0 and p == pytest.approx(2 / 16)
     # The second task does not vary: the interval is that of the first task's mean, (2, 2) to (4, 4), halved.
