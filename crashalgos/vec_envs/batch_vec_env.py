@@ -141,6 +141,7 @@ def infos_by_env(infos: dict[str, Any] | Infos, n_envs: int) -> Infos:
         if name[:1] == "_" and name[1:] in infos:
             continue
         of_envs = infos_by_env(values, n_envs) if isinstance(values, dict) else values
-        for env in np.flatnonzero(infos.get(f"_{name}", np.ones(n_envs))):
+        mask = infos.get(f"_{name}")
+        for env in range(n_envs) if mask is None else np.flatnonzero(mask):
             by_env[env][name] = of_envs[env]
     return by_env

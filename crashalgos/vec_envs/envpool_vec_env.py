@@ -12,6 +12,8 @@ from crashalgos.vec_envs.batch_vec_env import BatchStep, BatchVecEnv, Infos, cop
 
 #: EnvPool's seeds are 32 bits with a sign
 _SEEDS = 2**31
+# Infos by which the users of an asynchronous pool, or of several players, know what is whose
+_WHOSE = ("env_id", "players")
 # Said by this class
 _RESERVED = ("env_type", "batch_size", "gym_reset_return_info")
 
@@ -75,7 +77,10 @@ class EnvPoolVecEnv(BatchVecEnv):
 
     def _reset(self, envs: np.ndarray) -> tuple[Any, Infos]:
         observations, infos = self._pool.reset(envs.astype(np.int32))
-        return copied(self.observation_space, observations), infos_by_env(infos, len(envs))
+        return copied(self.observation_space, observations), self._infos(infos, len(envs))
+
+    def _infos(self, infos: dict[str, Any], n_envs: int) -> Infos:
+        return infos_by_env({name: values for name, values in infos.items() if name not in _WHOSE}, n_envs)
 
     def _step(self, actions: np.ndarray) -> BatchStep:
         observations, rewards, terminated, truncated, infos = self._pool.step(actions)
@@ -84,7 +89,7 @@ class EnvPoolVecEnv(BatchVecEnv):
             np.array(rewards, dtype=np.float32),
             terminated,
             truncated,
-            infos_by_env(infos, self.num_envs),
+            self._infos(infos, self.num_envs),
         )
 
     def _restart(self, ended: np.ndarray) -> tuple[Any, Infos]:

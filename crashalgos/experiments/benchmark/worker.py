@@ -347,15 +347,18 @@ def make_compared_env(workload: Workload, kind: str) -> Any:
     :return: its envs; where something is trained, with the statistics of episodes
     """
     import gymnasium as gym
+    from gymnasium.vector import AutoresetMode
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
     from crashalgos.vec_envs import EnvPoolVecEnv, GymnasiumVecEnv
 
     n_envs = workload.n_envs
     if kind == "envpool":
-        env: Any = EnvPoolVecEnv(workload.env, n_envs)
+        # Small envs are not worth waking several threads for
+        env: Any = EnvPoolVecEnv(workload.env, n_envs, num_threads=1)
     elif kind in ("sync", "async"):
-        env = GymnasiumVecEnv(gym.make_vec(workload.env, num_envs=n_envs, vectorization_mode=kind))
+        same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        env = GymnasiumVecEnv(gym.make_vec(workload.env, n_envs, vectorization_mode=kind, vector_kwargs=same_step))
     else:
         env = {"dummy": DummyVecEnv, "subproc": SubprocVecEnv}[kind]([lambda: gym.make(workload.env)] * n_envs)
     env.seed(SEED)
