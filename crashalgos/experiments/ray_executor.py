@@ -96,23 +96,25 @@ class RayExecutor:
                 max_calls=1,
                 max_retries=self.max_retries,
                 scheduling_strategy="SPREAD",
-                runtime_env={"env_vars": environment()},
+                runtime_env=python_path(),
             )(_work)
             board = make_board()
             waiting: dict[Any, int] = {}
             try:
-                for index, config in enumerate(configs):
-                    waiting[task.remote(self._job(index, config, marks), board)] = index
+                for job in self._jobs(configs, marks):
+                    waiting[task.remote(job, board)] = job.index
                 yield from self._outcomes(configs, waiting, needs, lambda: tell(board, on_progress))
             finally:
                 self._stop(configs, waiting)
 
-    def _job(self, index: int, config: RunConfig, marks: Mapping[Path, Path]) -> "_Job":
-        folder = config.folder.absolute()
-        # What an interrupted run has left: where the storage is not shared, it resumes from there
-        files = pack(folder) if (folder / CHECKPOINT_FILE).exists() else None
-        shared = marks[folder.parent] if self.shared is None else self.shared
-        return _Job(index, replace(config, folder=folder), shared, files, versions())
+    def _jobs(self, configs: Sequence[RunConfig], marks: Mapping[Path, Path]) -> Iterator["_Job"]:
+        here, variables = versions(), wandb_variables()
+        for index, config in enumerate(configs):
+            folder = config.folder.absolute()
+            shared = marks[folder.parent] if self.shared is None else self.shared
+            # From what an interrupted run has left it resumes, also where the storage is not shared
+            files = pack(folder) if shared is not True and (folder / CHECKPOINT_FILE).exists() else None
+            yield _Job(index, replace(config, folder=folder), shared, files, here, variables)
 
     def _outcomes(
         self, configs: Sequence[RunConfig], waiting: dict[Any, int], needs: Mapping[str, int], look: Callable[[], None]
@@ -233,7 +235,8 @@ def connected(address: str | None, jobs: int) -> Iterator[None]:
                 ray.init(address, **quiet)
         except Exception as error:
             place = "a Ray on this machine" if address is None else f"the Ray cluster at {address}"
-            raise ValueError(f"no connection to {place}: {error}") from error
+            hint = "" if address is None else "; if it asks for a token, set RAY_AUTH_MODE=token"
+            raise ValueError(f"no connection to {place}: {error}{hint}") from error
         yield
     finally:
         ray.shutdown()
@@ -268,14 +271,15 @@ def has_room(needs: Mapping[str, int]) -> bool:
     )
 
 
-def environment() -> dict[str, str]:
-    """:return: what of this process's environment is to hold for the runs: where modules are, and what it says to W&B"""
-    # Less what W&B says to the children of this process
-    found = {name: value for name, value in os.environ.items() if name.startswith("WANDB_") and name != "WANDB_SERVICE"}
-    if paths := os.environ.get("PYTHONPATH"):
-        # The node's own comes after it
-        found["PYTHONPATH"] = os.pathsep.join([*map(os.path.abspath, paths.split(os.pathsep)), "${PYTHONPATH}"])
-    return found
+def python_path() -> dict[str, dict[str, str]]:
+    """:return: a Ray environment whose processes look for modules where this one does, and then in their node's own places"""
+    places = [os.path.abspath(place) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+    return {"env_vars": {"PYTHONPATH": os.pathsep.join([*places, "${PYTHONPATH}"])}} if places else {}
+
+
+def wandb_variables() -> dict[str, str]:
+    """:return: what this process's environment says to W&B, less what W&B itself says to the children of this process"""
+    return {name: value for name, value in os.environ.items() if name.startswith("WANDB_") and name != "WANDB_SERVICE"}
 
 
 def make_board() -> Any:
@@ -322,7 +326,8 @@ class _Job:
     :param config: the run
     :param shared: whether its folder is on the node's storage, or a file that tells
     :param files: what is in the folder already, if the run is to resume
-    :param versions: the grid's
+    :param versions: what is to be the same here and there
+    :param variables: of the environment. Ray's own way for them, ``runtime_env``, would write an API key into its logs
     """
 
     index: int
@@ -330,6 +335,7 @@ class _Job:
     shared: Path | bool
     files: bytes | None
     versions: dict[str, str]
+    variables: dict[str, str]
 
 
 def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
@@ -354,6 +360,7 @@ def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
             os.dup2(log, 1)
             os.dup2(log, 2)
             check_versions(job.versions)
+            os.environ.update(job.variables)
             outcome = run_patiently(config, on_progress)
         except (Exception, KeyboardInterrupt):
             outcome = RunFailure(config, traceback.format_exc())

@@ -113,7 +113,7 @@ def killed(actor: Any) -> Any:
 def assert_same(one: Outcome, two: Outcome) -> None:
     assert isinstance(one, RunResult) and isinstance(two, RunResult)
     here, there = one.config.folder, two.config.folder
-    assert {path.name for path in here.iterdir()} == {path.name for path in there.iterdir()}
+    assert {path.name for path in here.iterdir()} == {path.name for path in there.iterdir()} | {LOG_FILE}
     assert read_status(here)["state"] == "finished"
     for file in ("progress.csv", "evaluations.csv"):
         assert rows(here / file) == rows(there / file)
@@ -174,22 +174,31 @@ def test_a_node_dies_and_nothing_is_lost(
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_failures_are_reported_and_their_files_come_home(
+def test_a_failure_is_reported_and_its_files_come_home(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # Seed 1 raises an error, seed 2 is killed (crash_env.py).
-    configs = make_configs(Path("runs"), (1, 2))
-    outcomes = dict(nodes.executor(shared=False, max_retries=1).run(configs, lambda *news: None))
-    failed, dead = outcomes[0], outcomes[1]
-    assert isinstance(failed, RunFailure) and failed.config is configs[0]
+    # Seed 1 raises an error (crash_env.py)
+    (config,) = make_configs(Path("runs"), (1,))
+    ((index, failed),) = nodes.executor(shared=False).run([config], lambda *news: None)
+    assert index == 0 and isinstance(failed, RunFailure) and failed.config is config
     assert failed.last_line == "RuntimeError: this seed fails" and failed.reason.startswith("Traceback")
-    assert "this seed fails" in (configs[0].folder / LOG_FILE).read_text()
-    assert read_status(configs[0].folder)["state"] == "failed" and (configs[0].folder / "progress.csv").exists()
-    assert finished(configs[0]) is None
-    assert isinstance(dead, RunFailure) and dead.config is configs[1]
-    assert dead.last_line == "the run's node or process died 2 times before it had a result"
+    assert "this seed fails" in (config.folder / LOG_FILE).read_text()
+    assert read_status(config.folder)["state"] == "failed" and (config.folder / "progress.csv").exists()
+    assert finished(config) is None
     assert "this seed fails" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_process_that_always_dies_is_a_failure(nodes: Nodes, tmp_path: Path) -> None:
+    # Seed 2 is killed (crash_env.py)
+    configs = make_configs(tmp_path, (0, 2))
+    outcomes = dict(nodes.executor(max_retries=1).run(configs, lambda *news: None))
+    assert isinstance(outcomes[0], RunResult) and outcomes[0].final_return == 5.0
+    dead = outcomes[1]
+    assert isinstance(dead, RunFailure) and dead.config is configs[1]
+    log = configs[1].folder / LOG_FILE
+    assert dead.last_line == f"the run's node or process died 2 times before it had a result; see {log}"
 
 
 @pytest.mark.slow

@@ -183,7 +183,7 @@ def test_an_output_folder_that_cannot_be_written_to(
     assert "cannot write to output folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     command = "--algos sb3-a2c sb3-ppo --envs crash_env:Slow-v0 --seeds 1 --n-timesteps 1000000 --eval-freq 1000000 --no-track"
@@ -218,7 +218,6 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: 
     assert process.returncode == 130
     again = errors.rpartition("interrupted; to continue: ")[2]
     assert again.startswith("python scripts/compare.py --algos sb3-a2c sb3-ppo") and "Traceback" not in errors
-    assert f"--executor {executor} --jobs 2" in again
-    assert again.rstrip().endswith(f"--jobs 2 --device cpu --output {folder} --no-track --project crashalgos")
+    assert f"--executor {executor} --jobs 2 --device cpu --output {folder} --no-track --project crashalgos" in again
     assert all((path.parent / "model.zip").exists() for path in evaluated)
     assert dies(process.pid, seconds=20)
