@@ -30,7 +30,7 @@ from crashalgos.experiments.folder import (
     write_json,
 )
 from crashalgos.experiments.grid import SECONDS_TO_STOP, Outcome, Outcomes, RunFailure, available_cores
-from crashalgos.experiments.run import _FREE, CHECKPOINT_FILE, RunConfig, RunResult, run
+from crashalgos.experiments.run import FREE, CHECKPOINT_FILE, RunConfig, RunResult, run
 
 # How long a cluster may take to answer.
 SECONDS_TO_CONNECT = 5.0
@@ -452,7 +452,7 @@ def bring_home(files: bytes, config: RunConfig) -> None:
     :param config: the run
     """
     folder = config.folder
-    with claimed(folder, config.as_dict(), _FREE), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as beside:
+    with claimed(folder, config.as_dict(), FREE), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as beside:
         unpack(files, Path(beside))
         clear(folder, keep=())
         write_json(folder / CONFIG_FILE, config.as_dict())

@@ -51,7 +51,7 @@ NORMALIZATION_FILE = "vec_normalize.pkl"
 CHECKPOINT_FILE = "checkpoint.pt"
 
 # What a run's results do not depend on.
-_FREE = {"folder", "track", "project", "group", "job_type", "tags", "video_freq", "verbose", "progress_bar"}
+FREE = {"folder", "track", "project", "group", "job_type", "tags", "video_freq", "verbose", "progress_bar"}
 
 
 class NotApplicable(ValueError):
@@ -165,7 +165,7 @@ def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> 
     :return: what it came to
     :raises ValueError: if the folder is of a run with another configuration, naming what differs, or in use
     """
-    with claimed(config.folder, config.as_dict(), _FREE):
+    with claimed(config.folder, config.as_dict(), FREE):
         if (result := finished(config)) is not None:
             return result
         prepare(config)
@@ -199,7 +199,7 @@ def finished(config: RunConfig) -> RunResult | None:
     """
     if not config.folder.exists():
         return None
-    check_same(config.folder, config.as_dict(), _FREE)
+    check_same(config.folder, config.as_dict(), FREE)
     status = read_status(config.folder)
     if status.get("state") != "finished":
         return None
@@ -335,7 +335,7 @@ def check_folder(config: RunConfig) -> None:
     :raises ValueError: if nothing can be written there, or if it holds something else
     """
     make_folder(config.folder)
-    check_same(config.folder, config.as_dict(), _FREE)
+    check_same(config.folder, config.as_dict(), FREE)
 
 
 def untuned(configs: Iterable[RunConfig]) -> str:
