@@ -1,11 +1,17 @@
 """SB3's SubprocVecEnv under the three algorithms: whole trainings are those on DummyVecEnv."""
 
+from contextlib import suppress
+from typing import Any
+
 import gymnasium as gym
 import pytest
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
-from tests.parity.trace import differences
-from tests.vec_envs.trainings import ALGORITHMS, LIMIT, N_ENVS, cartpole
+from tests.parity.trace import differences, learned
+from tests.vec_envs.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed, cartpole
+
+from crashalgos import BaselinePG
+from crashalgos.common.checkpoint import ResumeCallback
 
 
 def pendulum() -> gym.Env:
@@ -41,3 +47,17 @@ def test_vec_normalize_tells_them_apart():
         ALGORITHMS["PPO"](around(make([pendulum] * N_ENVS)), total_timesteps=192) for make in (in_processes, DummyVecEnv)
     )
     assert "weights/value_net.weight" in differences(expected, found)
+
+
+def test_a_training_that_is_killed_ends_as_one_that_is_not(tmp_path):
+    def learn(name: str, kill_at: int | None = None) -> Any:
+        env = in_processes([lambda: Monitor(cartpole())] * N_ENVS)
+        model = BaselinePG("MlpPolicy", env, n_trajectories=3, seed=3, device="cpu")
+        with suppress(Killed):
+            model.learn(400, callback=[ResumeCallback(tmp_path / name, 150), Kill(kill_at)])
+        env.close()
+        return model
+
+    undisturbed = learn("undisturbed")
+    learn("killed", 250)
+    assert differences(learned(undisturbed), learned(learn("killed"))) == []
