@@ -1,6 +1,7 @@
 """A folder of results: one writer at a time, one configuration for good."""
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -24,6 +25,15 @@ SECONDS_TO_LET_GO = 20.0
 
 class FolderInUse(ValueError):
     """Another process writes there."""
+
+
+def redirect_output(folder: Path) -> None:
+    """
+    :param folder: of a run: from now on what this process prints goes to its ``output.log``
+    """
+    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from crashalgos.experiments.folder import CONFIG_FILE, LOG_FILE, claimed, make_folder, write_json
+from crashalgos.experiments.folder import CONFIG_FILE, LOG_FILE, claimed, make_folder, redirect_output, write_json
 from crashalgos.experiments.run import RunConfig, RunResult, finished, run
 from crashalgos.experiments.signals import interrupt_on_sigterm
 
@@ -230,9 +230,7 @@ def _work(config: RunConfig, sender: Connection) -> None:
     outcome: Outcome
     try:
         make_folder(config.folder)
-        log = os.open(config.folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        redirect_output(config.folder)
         outcome = run(config, on_progress=sender.send)
     except Exception:
         outcome = RunFailure(config, traceback.format_exc())

@@ -83,12 +83,12 @@ def command(script: str, options: Any, names: Collection[str] | None = None, **c
     :param options: its command line, a dataclass
     :param names: of the options that are shown; by default all
     :param changes: values in the place of theirs
-    :return: the command line as text; an option that is ``None`` is left out
+    :return: the command line as text; an option that is ``None`` or empty is left out
     """
     words = ["python", script]
     for name, value in {**vars(options), **changes}.items():
         flag = name.replace("_", "-")
-        if value is None or (names is not None and name not in names):
+        if value is None or value == () or (names is not None and name not in names):
             continue
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")

@@ -27,6 +27,7 @@ from crashalgos.experiments.folder import (
     claimed,
     clear,
     make_folder,
+    redirect_output,
     write_json,
 )
 from crashalgos.experiments.grid import SECONDS_TO_STOP, Outcome, Outcomes, RunFailure, available_cores
@@ -356,9 +357,7 @@ def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
         outcome: Outcome
         try:
             make_folder(folder)
-            log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            redirect_output(folder)
             check_versions(job.versions)
             os.environ.update(job.variables)
             outcome = run_patiently(config, on_progress)
