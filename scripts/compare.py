@@ -31,6 +31,7 @@ from crashalgos.experiments.grid import (
 from crashalgos.experiments.options import command
 from crashalgos.experiments.ray_executor import RayExecutor
 from crashalgos.experiments.run import NotApplicable, RunConfig, check, untuned
+from crashalgos.experiments.signals import interrupt_on_sigterm
 from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
 
 # The options that shape the results.
@@ -84,18 +85,20 @@ class CompareOptions:
 def main(argv: Sequence[str] | None = None) -> int:
     """
     :param argv: the command line; by default the process's own
-    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C
+    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C or SIGTERM
     """
     options = tyro.cli(CompareOptions, prog="compare.py", args=argv)
     try:
         cells, identity = plan(options)
         executor = make_executor(options)
-        runs, no_cells = applicable(cells)
+        folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
+        tags = (folder.resolve().name, *options.tags)
+        runs, no_cells = applicable(
+            [[dataclasses.replace(config, folder=folder / config.name, tags=tags) for config in configs] for configs in cells]
+        )
     except ValueError as error:
         return mistake(error)
-    folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
-    tags = (folder.name, *options.tags)
-    runs = [dataclasses.replace(config, folder=folder / config.name, tags=tags) for config in runs]
+    interrupt_on_sigterm()
     again = command("scripts/compare.py", options, output=folder)
     print(f"the comparison is in {folder}")
     for line in [identity["untuned"], *(f"not applicable: {no_cell.reason}" for no_cell in no_cells)]:

@@ -19,7 +19,7 @@ from crashalgos.experiments.folder import FolderInUse
 from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
 from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
 from crashalgos.experiments.run import CHECKPOINT_FILE, MODEL_FILE, RunConfig, check, check_folder, run, untuned
-from crashalgos.experiments.signals import interrupt_on_sigterm
+from crashalgos.experiments.signals import Terminated, interrupt_on_sigterm
 from crashalgos.experiments.settings import Settings, constructor_parameters, load_settings
 
 ALGO, ENV = "ppo", "CartPole-v1"
@@ -98,8 +98,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (FolderInUse, CheckpointError) as error:
         print(f"train.py: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"interrupted{what_is_left(config, arguments)}", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted{what_is_left(config, arguments)}", file=sys.stderr, flush=True)
+        if isinstance(interrupt, Terminated):
+            interrupt.end_process()
         return 130
     except OSError as error:  # a full disk, say
         print(f"train.py: error: {error}{what_is_left(config, arguments)}", file=sys.stderr)

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import platform
+import signal
 import socket
 import tarfile
 import tempfile
@@ -334,9 +335,9 @@ class _Job:
     index: int
     config: RunConfig
     shared: Path | bool
-    files: bytes | None
+    files: bytes | None = field(repr=False)
     versions: dict[str, str]
-    variables: dict[str, str]
+    variables: dict[str, str] = field(repr=False)
 
 
 def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
@@ -365,6 +366,7 @@ def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
             outcome = RunFailure(config, traceback.format_exc())
             with suppress(OSError):  # on a full disk
                 os.write(2, outcome.reason.encode())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what there is comes home, also if it is cancelled only now
         if config.track:
             _end_wandb()
         return outcome, None if folder == job.config.folder else pack(folder)
@@ -447,16 +449,35 @@ def unpack(files: bytes, folder: Path) -> None:
 
 def bring_home(files: bytes, config: RunConfig) -> None:
     """
-    :param files: of the run's folder elsewhere; the status comes last, so that a run that has finished is there as a whole
+    Every file replaces the one at home, as a whole; what the run has removed goes afterwards, and the status comes last: a run
+    that has finished is there as a whole, and one that has not can resume. Of a run that did not begin there is its log.
+
+    :param files: of the run's folder elsewhere
     :param config: the run
     """
     folder = config.folder
     with claimed(folder, config.as_dict(), FREE), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as beside:
         unpack(files, Path(beside))
-        clear(folder, keep=())
+        names = {path.relative_to(beside) for path in Path(beside).rglob("*") if not path.is_dir()} - {Path(LOG_FILE)}
+        append(Path(beside) / LOG_FILE, folder / LOG_FILE)
+        if Path(STATUS_FILE) not in names:
+            return
         write_json(folder / CONFIG_FILE, config.as_dict())
-        for path in sorted(Path(beside).iterdir(), key=lambda path: path.name == STATUS_FILE):
-            os.replace(path, folder / path.name)
+        for name in sorted(names - {Path(CONFIG_FILE)}, key=lambda name: name == Path(STATUS_FILE)):
+            if name == Path(STATUS_FILE):
+                clear(folder, keep={LOG_FILE, *(kept.parts[0] for kept in names)})
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(beside) / name, folder / name)
+
+
+def append(file: Path, other: Path) -> None:
+    """
+    :param file: need not exist
+    :param other: gets its content at the end
+    """
+    if file.exists():
+        with other.open("ab") as log:
+            log.write(file.read_bytes())
 
 
 def at_home(outcome: Outcome, config: RunConfig) -> Outcome:

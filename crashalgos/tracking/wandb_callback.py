@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,7 @@ class WandbCallback(BaseCallback):
         self._writer: WandbOutputFormat | None = None
         self._run_logger: Logger | None = None
         self._already_sent: dict[str, Any] = {}
+        self._best_since = 0.0
         self._last_step = 0
 
     def _on_training_start(self) -> None:
@@ -165,6 +167,7 @@ class WandbCallback(BaseCallback):
         continued = self.run_id is not None and (self.num_timesteps > 0 or self._first_learn)
         self._first_learn = False
         self.run_id = self.run_id if continued else None
+        self._best_since = 0.0 if continued else time.time() - 1.0  # before that it is another training's
         # A run that began on disk stays there: `wandb sync` then uploads its parts one after the other, and no part can reach
         # the server before the one it continues.
         mode = "offline" if continued and self._offline else self._mode
@@ -215,7 +218,7 @@ class WandbCallback(BaseCallback):
     def _log_best_model(self) -> None:
         assert self._best_model_folder is not None
         best = self._best_model_folder / "best_model.zip"
-        if not best.is_file():
+        if not best.is_file() or best.stat().st_mtime < self._best_since:
             return  # no evaluation has been made
         folder = self._make_folder("best_model")
         shutil.copyfile(best, folder / "model.zip")
@@ -314,8 +317,11 @@ def _check_video_env(video_env: str | Callable[[], gym.Env]) -> None:
     if importlib.util.find_spec("moviepy") is None:
         raise ImportError(f"video_env={video_env!r} needs moviepy to write videos: pip install 'crashalgos[video]'")
     if isinstance(video_env, str):
+        module, _, _ = video_env.rpartition(":")
         try:
-            gym.spec(video_env)
+            if module:
+                importlib.import_module(module)
+            gym.spec(video_env.removeprefix(f"{module}:"))
         except gym.error.Error as error:
             raise ValueError(f"video_env={video_env!r} must be the id of a registered environment: {error}") from error
     elif not callable(video_env):

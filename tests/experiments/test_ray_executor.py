@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from crashalgos.experiments import ray_executor
 from crashalgos.experiments.callbacks import ReportProgress
-from crashalgos.experiments.folder import LOG_FILE, STATUS_FILE, FolderInUse, claimed, read_status
+from crashalgos.experiments.folder import LOG_FILE, STATUS_FILE, FolderInUse, claimed, read_status, write_json
 from crashalgos.experiments.grid import Outcome, RunFailure, run_grid
 from crashalgos.experiments.ray_executor import RayExecutor, bring_home, check_versions, pack, run_patiently, unpack
 from crashalgos.experiments.registry import algorithm_class
@@ -324,13 +324,17 @@ def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(HERE)
     (config,) = make_configs(tmp_path / "home", (0,))
     result = run(replace(config, folder=tmp_path / "elsewhere"))
-    (tmp_path / "elsewhere" / "wandb").mkdir()
+    offline_run = tmp_path / "elsewhere" / "wandb" / "offline-run-1"
+    offline_run.mkdir(parents=True)
+    (offline_run / "run.wandb").touch()
     (tmp_path / "elsewhere" / "wandb" / "latest-run").symlink_to("offline-run-1")
+    (tmp_path / "elsewhere" / LOG_FILE).write_text("second\n")
     files = pack(tmp_path / "elsewhere")
-    # What is there of an earlier attempt goes
+    # What is there of an earlier attempt stays until the new one has come, its log for good
     config.folder.mkdir(parents=True)
-    bring_home(files, config)
     (config.folder / CHECKPOINT_FILE).touch()
+    (config.folder / LOG_FILE).write_text("first\n")
+    write_json(config.folder / "config.json", config.as_dict())
 
     replace_file, moved = os.replace, []
 
@@ -343,12 +347,32 @@ def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", killed_before_the_status)
         bring_home(files, config)
-    assert {"model.zip", "evaluations.csv", "wandb"} <= set(moved)
+    assert {"model.zip", "evaluations.csv", "run.wandb"} <= set(moved)
     assert finished(config) is None
     bring_home(files, config)
+    assert (config.folder / LOG_FILE).read_text() == "first\nsecond\nsecond\n"
     assert finished(config) == replace(result, config=config)
     assert not (config.folder / CHECKPOINT_FILE).exists()
     assert [path.name for path in tmp_path.joinpath("home").iterdir()] == ["0"]
+
+
+def test_a_run_that_did_not_begin_leaves_what_is_at_home(tmp_path: Path) -> None:
+    (config,) = make_configs(tmp_path / "home", (0,))
+    config.folder.mkdir(parents=True)
+    write_json(config.folder / "config.json", config.as_dict())
+    for name in (CHECKPOINT_FILE, "model.zip"):
+        (config.folder / name).write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / LOG_FILE).write_text("another version")
+    bring_home(pack(tmp_path / "elsewhere"), config)
+    assert [(config.folder / name).read_text() for name in (CHECKPOINT_FILE, "model.zip")] == ["mine"] * 2
+    assert (config.folder / LOG_FILE).read_text() == "another version"
+
+
+def test_what_a_task_is_told_is_not_printed() -> None:
+    (config,) = make_configs(Path("home"), (0,))
+    job = ray_executor._Job(0, config, True, b"the files", {}, {"WANDB_API_KEY": "a-secret"})
+    assert "a-secret" not in repr(job) and "the files" not in repr(job)
 
 
 def test_what_travels(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from crashalgos.experiments.comparison import wandb_report
 from crashalgos.experiments.comparison.report import write_report
 from crashalgos.experiments.comparison.results import load
 from crashalgos.experiments.comparison.wandb_report import log_report
@@ -110,11 +111,24 @@ def test_a_report_without_a_server(server, tmp_path, monkeypatch):
     assert comparison.files["report.md"] == (tmp_path / "out" / "report.md").read_bytes()
 
 
-def test_a_report_that_cannot_be_logged_is_one_warning(server, tmp_path, monkeypatch):
+def test_a_report_whose_server_fails_goes_to_the_same_run_the_next_time(server, tmp_path, monkeypatch):
     results = report_of(four_seeds(tmp_path / "out"))
-    monkeypatch.setattr("crashalgos.experiments.comparison.wandb_report.log_content", lambda *_: 1 / 0)
-    with pytest.warns(UserWarning, match=r"W&B: logging the report failed \(ZeroDivisionError.*out"):
-        assert log_report(results, "p") is None
+    monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
+    log_content = wandb_report.log_content
+
+    def server_fails(*arguments):
+        server.fails = True
+        log_content(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wandb_report, "log_content", server_fails)
+        with pytest.warns(
+            UserWarning, match=r"W&B: logging the report failed .*out; to upload it later: wandb sync --no-skip"
+        ):
+            assert log_report(results, "p") is None
+    server.fails = False
+    assert log_report(results, "p") == f"{server.url}/me/p/runs/{next(iter(server.runs))}"
+    assert set(media(server.run, "table-file")) == {"scores", "summary", "verdicts"} and server.run.exit_code == 0
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert log_report(results, "p") is None
 

@@ -19,7 +19,7 @@ from crashalgos.experiments.comparison.figures import (
     label_steps,
     save,
 )
-from crashalgos.experiments.comparison.report import decimals, interval, iqm_of, number
+from crashalgos.experiments.comparison.report import decimals, interval, iqm_of, mean_score, number
 from crashalgos.experiments.comparison.results import Contender, Results, Run
 from crashalgos.experiments.markdown import escape, markdown_table
 from crashalgos.experiments.statistics import ALPHA, Estimate, Pair
@@ -28,145 +28,114 @@ LADDER_FILE = "ladder.md"
 
 NOTE = (
     "A gain is the mean difference to the rung below, over the seeds that both ran, with its 95 % bootstrap interval; * where "
-    "a permutation test of it says p < 0.05 after the adjustment over all gains of these tables (with fewer than 6 seeds none "
-    "can). *Final*: the deterministic return of the last evaluation. *Mean*: that of all evaluations, the area under the "
-    "learning curve. *At equal time*: the return at the time at which the fastest of all contenders has made its steps; a "
-    "contender's time is steps divided by its speed, the median over its runs, which took turns seed by seed, and the return "
-    "is interpolated between evaluations."
+    "a permutation test says p < 0.05, adjusted (Benjamini–Hochberg) over the table of all environments, or over the tables "
+    "of single environments together. In an environment with fewer than 6 seeds no test can say so, and with fewer than about "
+    "ten runs the intervals are too narrow. *Final*: the deterministic return of the last evaluation. *Area*: the area under "
+    "the learning curve of the deterministic evaluations, divided by the steps. *At equal time*: the returns at the time at "
+    "which the faster of the two has made its steps, each run by its own clock, interpolated between evaluations; the slower "
+    "one is read in the middle of its training then, with its schedules where they are in the middle."
 )
 
 
-@dataclass(frozen=True)
-class Gain:
+@dataclass(frozen=True, eq=False)
+class Rung:
     """
-    :param env: the environment's id
+    :param results: a comparison
+    :param env: one of its environments
     :param lower: the rung below
     :param upper: the rung
-    :param pairs: for each measure, upper against lower
     """
 
+    results: Results
     env: str
     lower: Contender
     upper: Contender
-    pairs: Mapping[str, Pair]
+
+    def runs(self) -> tuple[list[Run], list[Run]]:
+        """:return: the runs of both, of the seeds that both ran, in the same order"""
+        lower, upper = ({run.seed: run for run in self.results.cell(one, self.env)} for one in (self.lower, self.upper))
+        common = sorted(lower.keys() & upper.keys())
+        return [lower[seed] for seed in common], [upper[seed] for seed in common]
+
+    def equal_time(self) -> float:
+        """:return: seconds that the faster of the two needs for its training, the median of its runs"""
+        return min(float(np.median([run.deterministic.seconds[-1] for run in runs])) for runs in self.runs())
 
 
-Measure = Callable[[Results, str, Run], float]
+Measure = Callable[[Run, Rung], float]
 
 
-def final(results: Results, env: str, run: Run) -> float:
+def final(run: Run, rung: Rung) -> float:
     """
-    :param results: a comparison
-    :param env: the run's environment
-    :param run: a run
+    :param run: a run of the rung
+    :param rung: the rung
     :return: the deterministic return of its last evaluation
     """
     return run.score
 
 
-def mean(results: Results, env: str, run: Run) -> float:
+def area(run: Run, rung: Rung) -> float:
     """
-    :param results: a comparison
-    :param env: the run's environment
-    :param run: a run
-    :return: the area under its learning curve, in units of the return
+    :param run: a run of the rung
+    :param rung: the rung
+    :return: the area under its learning curve, divided by the steps
     """
     curve = run.deterministic
     return float(np.trapezoid(curve.returns, curve.steps) / (curve.steps[-1] - curve.steps[0]))
 
 
-def at_equal_time(results: Results, env: str, run: Run) -> float:
+def at_equal_time(run: Run, rung: Rung) -> float:
     """
-    :param results: a comparison
-    :param env: the run's environment
-    :param run: a run
-    :return: its return when the fastest contender has made its steps
+    :param run: a run of the rung
+    :param rung: the rung
+    :return: the run's return when the faster of the two contenders has made its steps
     """
-    contender = next(one for one in results.contenders if one.name == run.contender)
-    steps = equal_time(results, env) * speed(results, contender, env)
-    return float(np.interp(steps, run.deterministic.steps, run.deterministic.returns))
+    return float(np.interp(rung.equal_time(), run.deterministic.seconds, run.deterministic.returns))
 
 
-MEASURES: dict[str, Measure] = {"final": final, "mean": mean, "at equal time": at_equal_time}
+MEASURES: dict[str, Measure] = {"final": final, "area": area, "at equal time": at_equal_time}
 
 
-def speed(results: Results, contender: Contender, env: str) -> float:
+def rungs_of(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]]) -> list[Rung]:
     """
-    :param results: a comparison
-    :param contender: a contender with finished runs there
-    :param env: an environment's id
-    :return: environment steps a second of training, the median of its runs
+    :param comparisons: of contenders with the same names, in different environments
+    :param ladders: names of contenders, the lowest first
+    :return: every rung, each once, in each environment where both contenders have a seed in common
     """
-    curves = [run.deterministic for run in results.cell(contender, env)]
-    return float(np.median([curve.steps[-1] / curve.seconds[-1] for curve in curves]))
-
-
-def equal_time(results: Results, env: str) -> float:
-    """
-    :param results: a comparison
-    :param env: an environment's id
-    :return: seconds that the fastest contender needs for all its steps
-    """
-    contenders = results.contenders_of(env)
-    steps = results.cell(contenders[0], env)[0].deterministic.steps[-1]
-    return float(steps / max(speed(results, contender, env) for contender in contenders))
-
-
-def gains(comparisons: Sequence[Results], rungs: Sequence[tuple[str, str]]) -> list[Gain]:
-    """
-    :param comparisons: of the same contenders, in different environments
-    :param rungs: names of contenders, the lower rung first
-    :return: what each rung gains in each environment where both have runs; p-values adjusted over all of them
-    """
-    cells = []
+    names = dict.fromkeys(pair for ladder in ladders for pair in pairwise(ladder))
+    rungs = []
     for results in comparisons:
         by_name = {contender.name: contender for contender in results.contenders}
-        for env in results.envs:
-            for lower, upper in ((by_name[low], by_name[high]) for low, high in rungs):
-                if results.cell(lower, env) and results.cell(upper, env):
-                    cells.append((results, env, lower, upper))
-    pairs = statistics.adjust([compare(*cell, measure) for cell in cells for measure in MEASURES.values()])
-    n = len(MEASURES)
-    return [
-        Gain(env, lower, upper, dict(zip(MEASURES, pairs[n * i : n * (i + 1)], strict=True)))
-        for i, (_, env, lower, upper) in enumerate(cells)
-    ]
+        rungs += [Rung(results, env, by_name[lower], by_name[upper]) for env in results.envs for lower, upper in names]
+    return [rung for rung in rungs if rung.runs()[0]]
 
 
-def compare(results: Results, env: str, lower: Contender, upper: Contender, measure: Measure) -> Pair:
+def compare(rung: Rung, measure: Measure) -> Pair:
     """
-    :param results: a comparison
-    :param env: an environment's id
-    :param lower: a contender with finished runs there
-    :param upper: another one
+    :param rung: a rung
     :param measure: of a run
     :return: upper against lower
     """
-    values = [{run.seed: measure(results, env, run) for run in results.cell(one, env)} for one in (upper, lower)]
-    return statistics.compare(*values, scale=results.references[env].scale)
+    lower, upper = ({run.seed: measure(run, rung) for run in runs} for runs in rung.runs())
+    return statistics.compare(upper, lower, scale=rung.results.references[rung.env].scale)
 
 
-def differences(results: Results, env: str, rung: tuple[str, str], measure: Measure) -> np.ndarray:
+def differences(rung: Rung, measure: Measure) -> np.ndarray:
     """
-    :param results: a comparison
-    :param env: an environment's id
-    :param rung: names of two contenders, the lower one first
+    :param rung: a rung
     :param measure: of a run
     :return: of each seed that both ran, the gain in units of the environment's reference range, shape (n_seeds,)
     """
-    lower, upper = (
-        {run.seed: measure(results, env, run) for run in results.runs if (run.contender, run.env) == (name, env)}
-        for name in rung
-    )
-    common = sorted(lower.keys() & upper.keys())
-    return np.array([upper[seed] - lower[seed] for seed in common]) / results.references[env].scale
+    lower, upper = rung.runs()
+    gains = [measure(high, rung) - measure(low, rung) for low, high in zip(lower, upper, strict=True)]
+    return np.array(gains) / (rung.results.references[rung.env].scale or 1.0)
 
 
 def write_ladder(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]], folder: Path) -> list[Path]:
     """
     Write ``ladder.md`` and its figures.
 
-    :param comparisons: of the same contenders, in different environments
+    :param comparisons: of contenders with the same names, in different environments
     :param ladders: names of contenders, the lowest first
     :param folder: where they go
     :return: the files written
@@ -183,19 +152,21 @@ def write_ladder(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]
 
 def markdown(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]]) -> str:
     """
-    :param comparisons: of the same contenders, in different environments
+    :param comparisons: of contenders with the same names, in different environments
     :param ladders: names of contenders, the lowest first
     :return: tables of scores and gains
     """
-    rungs = list(dict.fromkeys(pair for ladder in ladders for pair in pairwise(ladder)))
+    rungs = rungs_of(comparisons, ladders)
     parts = ["# The ladder", NOTE, "## What each rung buys, over all environments"]
-    parts += ["In units of the reference range (0: random policy, 1: solved), each environment weighing the same."]
-    parts += [aggregate_table(comparisons, rungs)]
-    found = gains(comparisons, rungs)
+    parts += [
+        "In units of the reference range (0: random policy, 1: solved), each environment weighing the same.",
+        over_all(rungs),
+    ]
+    pairs = iter(statistics.adjust([compare(rung, measure) for rung in rungs for measure in MEASURES.values()]))
+    found = {rung: [next(pairs) for _ in MEASURES] for rung in rungs}
     for results, env in cells(comparisons):
-        seconds = number(equal_time(results, env), 0)
-        parts += [f"## {escape(env)}", "What each rung buys:", gain_table(results, [one for one in found if one.env == env])]
-        parts += [f"Every contender (equal time: {seconds} s):", score_table(results, env)]
+        here = {rung: of_rung for rung, of_rung in found.items() if rung.results is results and rung.env == env}
+        parts += [f"## {escape(env)}", "What each rung buys:", gain_table(here), "Every contender:", score_table(results, env)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -220,56 +191,58 @@ def score_table(results: Results, env: str) -> str:
     for contender in results.contenders_of(env):
         runs = results.cell(contender, env)
         iqm = iqm_of(runs)
-        means = (number(float(np.mean([measure(results, env, run) for run in runs])), digits) for measure in MEASURES.values())
         rows.append(
             (
                 escape(contender.label),
                 str(len(runs)),
-                *means,
+                number(mean_score(runs), digits),
                 f"{number(iqm.value, digits)} ({interval(iqm, digits)})",
-                number(speed(results, contender, env), 0),
+                " ".join(number(run.score, digits) for run in runs),
+                number(float(np.median([run.deterministic.seconds[-1] for run in runs])), 0),
             )
         )
-    return markdown_table(("contender", "seeds", *MEASURES, "final IQM (95 % interval)", "steps/s"), rows, ("contender",))
+    columns = ("contender", "seeds", "final mean", "final IQM (95 % interval)", "each seed", "median seconds")
+    return markdown_table(columns, rows, ("contender", "each seed"))
 
 
-def gain_table(results: Results, found: Sequence[Gain]) -> str:
+def gain_table(found: Mapping[Rung, Sequence[Pair]]) -> str:
     """
-    :param results: a comparison
-    :param found: what the rungs gain in one of its environments
+    :param found: of rungs in one environment, for each measure what was found
     :return: a line a rung
     """
     rows = []
-    for gain in found:
-        digits = decimals(results.references[gain.env].scale)
-        rows.append(
-            (
-                f"{escape(gain.lower.label)} → {escape(gain.upper.label)}",
-                *(gain_text(Estimate(p.difference, p.low, p.high), p.q, digits) for p in gain.pairs.values()),
-            )
-        )
-    return markdown_table(("rung", *MEASURES), rows, ("rung",))
+    for rung, pairs in found.items():
+        digits = decimals(rung.results.references[rung.env].scale)
+        texts = (gain_text(Estimate(pair.difference, pair.low, pair.high), pair.q, digits) for pair in pairs)
+        rows.append((title(rung), *texts, number(rung.equal_time(), 0)))
+    return markdown_table(("rung", *MEASURES, "equal time [s]"), rows, ("rung",))
 
 
-def aggregate_table(comparisons: Sequence[Results], rungs: Sequence[tuple[str, str]]) -> str:
+def over_all(rungs: Sequence[Rung]) -> str:
     """
-    :param comparisons: of the same contenders, in different environments
-    :param rungs: names of contenders, the lower rung first
+    :param rungs: in all environments
     :return: a line a rung: gains in units of the reference range, the mean over environments
     """
-    labels = {contender.name: contender.label for contender in comparisons[0].contenders}
-    rows = []
-    found = []
+    groups: dict[str, list[Rung]] = {}
     for rung in rungs:
-        for measure in MEASURES.values():
-            samples = [differences(results, env, rung, measure) for results, env in cells(comparisons)]
-            found.append(statistics.mean_over_tasks([sample for sample in samples if len(sample)]))
+        groups.setdefault(title(rung), []).append(rung)
+    found = [
+        statistics.mean_over_tasks([differences(rung, measure) for rung in group])
+        for group in groups.values()
+        for measure in MEASURES.values()
+    ]
     adjusted = statistics.adjust_p([p for _, p in found])
-    n = len(MEASURES)
-    for i, (lower, upper) in enumerate(rungs):
-        texts = [gain_text(found[j][0], adjusted[j], 3) for j in range(n * i, n * (i + 1))]
-        rows.append((f"{escape(labels[lower])} → {escape(labels[upper])}", *texts))
-    return markdown_table(("rung", *MEASURES), rows, ("rung",))
+    texts = iter([gain_text(estimate, q, 3) for (estimate, _), q in zip(found, adjusted, strict=True)])
+    rows = [(name, str(len(group)), *(next(texts) for _ in MEASURES)) for name, group in groups.items()]
+    return markdown_table(("rung", "environments", *MEASURES), rows, ("rung",))
+
+
+def title(rung: Rung) -> str:
+    """
+    :param rung: a rung
+    :return: what it is called in a table
+    """
+    return f"{escape(rung.lower.label)} → {escape(rung.upper.label)}"
 
 
 def gain_text(gain: Estimate, q: float, digits: int) -> str:
@@ -285,28 +258,25 @@ def gain_text(gain: Estimate, q: float, digits: int) -> str:
 
 def curves(comparisons: Sequence[Results], names: Sequence[str]) -> Figure:
     """
-    :param comparisons: of the same contenders, in different environments
+    :param comparisons: of contenders with the same names, in different environments
     :param names: of the contenders to be shown
-    :return: a row of panels an environment: the interquartile mean over steps, and over seconds at each one's median speed
+    :return: a row of panels an environment: the interquartile mean over steps, and over the median of the runs' seconds
     """
     places = list(cells(comparisons))
     figure = Figure(figsize=(2 * PANEL[0], 0.9 + len(places) * 0.85 * PANEL[1]), layout="constrained")
     shown = [contender for contender in comparisons[0].contenders if contender.name in names]
     for (left, right), (results, env) in zip(figure.subplots(len(places), 2, squeeze=False), places, strict=True):
         for contender in shown:
-            runs = results.cell(contender, env)
-            if not runs:
-                continue
-            steps = runs[0].deterministic.steps
-            band = statistics.curve(np.stack([run.deterministic.returns for run in runs]))
-            draw_curve(left, contender, steps, *band)
-            draw_curve(right, contender, steps / speed(results, contender, env), *band)
-        right.axvline(equal_time(results, env), color="0.3", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+            curves = [run.deterministic for run in results.cell(contender, env)]
+            if curves:
+                band = statistics.curve(np.stack([curve.returns for curve in curves]))
+                draw_curve(left, contender, curves[0].steps, *band)
+                draw_curve(right, contender, np.median([curve.seconds for curve in curves], axis=0), *band)
         left.set_title(env)
         left.set_ylabel("episode return [raw reward]")
         label_steps(left)
         right.set_xlim(left=0)
-        right.set_xlabel("training time at the median speed [s]")
+        right.set_xlabel("training time [s], median of the runs")
         right.sharey(left)
     add_legend(figure, shown, (band_patch(),))
     return figure

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import warnings
 from collections.abc import Iterable
@@ -40,34 +41,41 @@ def log_report(results: Results, project: str, tags: Iterable[str] = ()) -> str 
     if os.environ.get("WANDB_MODE") == "disabled":
         return None
     state_file = results.folder / STATE_FILE
-    before = json.loads(state_file.read_text(encoding="utf-8")) if state_file.exists() else {}
+    state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.exists() else {}
     digest = digest_of([results.folder / RUNS_FILE, results.folder / EVALUATIONS_FILE])
-    if before.get("digest") == digest:
-        return before["place"]
+    if state.get("digest") == digest:
+        return state["place"]
+    hint = ""
     try:
         run, _, _ = begin_run(
-            None,
+            # What began on disk stays there, as WandbCallback has it: `wandb sync` puts the parts together.
+            "offline" if state.get("offline") else None,
             project=project,
-            name=f"report-{results.folder.name}"[:128],
+            name=f"report-{results.folder.resolve().name}"[:128],
             job_type="report",
             tags=[tag[:64] for tag in tags],
             config=plain(results.config),
             dir=results.folder,
-            id=before.get("run_id"),
-            resume="allow" if before else None,
+            id=state.get("run_id"),
+            resume="allow" if state else None,
         )
-        place = str(Path(run.dir).parent) if run.offline or run.url is None else run.url
+        folder = Path(run.dir).parent
+        hint = f"; to upload it later: wandb sync {'' if run.offline else '--no-skip-online '}{shlex.quote(str(folder))}"
+        state = {"run_id": run.id, "offline": run.offline, "place": str(folder) if run.offline else run.url}
+        write_json(state_file, state)
         try:
             log_content(run, results)
-        finally:
-            run.finish()
+        except Exception:
+            run.finish(exit_code=1)
+            raise
+        run.finish()
     except Exception as error:
         warnings.warn(
-            f"W&B: logging the report failed ({type(error).__name__}: {error}); it is in {results.folder}", stacklevel=2
+            f"W&B: logging the report failed ({type(error).__name__}: {error}); it is in {results.folder}{hint}", stacklevel=2
         )
         return None
-    write_json(state_file, {"run_id": run.id, "digest": digest, "place": place})
-    return place
+    write_json(state_file, state | {"digest": digest})
+    return state["place"]
 
 
 def digest_of(files: Iterable[Path]) -> str:

@@ -5,57 +5,78 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crashalgos.experiments.comparison.ladder import MEASURES, equal_time, gains, speed, write_ladder
+from crashalgos.experiments import statistics
+from crashalgos.experiments.comparison.ladder import MEASURES, Rung, compare, differences, rungs_of, write_ladder
 from crashalgos.experiments.comparison.results import Results, load
 from tests.experiments.comparison.folders import write_folder
 
 ENV = "CartPole-v1"  # the reference range is 500 − 22.2
 
 
-def two_rungs(folder: Path, env: str = ENV) -> Results:
+def two_rungs(folder: Path, env: str = ENV, n_seeds: int = 3) -> Results:
     """
-    Returns at steps 0, 100, 200. Low takes 1, 2 and 6 seconds for its 200 steps: at the median, 100 steps a second. High takes
-    4 seconds: 50 steps a second. Equal time is 2 seconds, when low has made 200 steps and high 100.
+    Returns at steps 0, 100, 200. Low takes 2 seconds for its 200 steps, but seed 0 takes 1 and seed 2 takes 4. High takes 4,
+    but seed 2 takes 8. Equal time is low's median: 2 seconds.
     """
-    low = {("low", env, seed): (0.0, 10.0, 20.0 + seed) for seed in range(3)}
-    high = {("high", env, seed): (0.0, 40.0, 100.0) for seed in range(3)}
-    seconds = {("low", env, seed): took for seed, took in enumerate((1.0, 2.0, 6.0))}
-    seconds |= {("high", env, seed): 4.0 for seed in range(3)}
+    low = {("low", env, seed): (0.0, 10.0, 20.0 + seed) for seed in range(n_seeds)}
+    high = {("high", env, seed): (0.0, 40.0, 100.0) for seed in range(n_seeds)}
+    seconds = {key: 2.0 for key in low} | {key: 4.0 for key in high}
+    seconds |= {("low", env, 0): 1.0, ("low", env, 2): 4.0, ("high", env, 2): 8.0}
     return load(write_folder(folder, low | high, seconds=seconds))
 
 
-def test_speed_and_equal_time(tmp_path: Path) -> None:
-    results = two_rungs(tmp_path / "out")
-    low, high = results.contenders
-    assert (speed(results, low, ENV), speed(results, high, ENV)) == (100.0, 50.0)
-    assert equal_time(results, ENV) == 2.0
+def only_rung(results: Results) -> Rung:
+    [rung] = rungs_of([results], [["low", "high"]])
+    return rung
 
 
 def test_gains(tmp_path: Path) -> None:
-    [gain] = gains([two_rungs(tmp_path / "out")], [("low", "high")])
-    assert (gain.env, gain.lower.name, gain.upper.name) == (ENV, "low", "high")
-    found = {name: pair.difference for name, pair in gain.pairs.items()}
-    # Final: 100 − the mean of 20, 21, 22. Mean, by trapezoids: (0/2 + 40 + 100/2)/2 = 45 against (10 + 10.5)/2 = 10.25 for
-    # seed 1, the middle one. At equal time: high's return at 100 steps, 40, against low's at its end, 21.
-    assert found == pytest.approx({"final": 79.0, "mean": 34.75, "at equal time": 19.0})
-    assert set(MEASURES) == set(found) and all(pair.paired and pair.n_a == 3 for pair in gain.pairs.values())
+    rung = only_rung(two_rungs(tmp_path / "out"))
+    assert (rung.env, rung.lower.name, rung.upper.name, rung.equal_time()) == (ENV, "low", "high", 2.0)
+    found = {name: compare(rung, measure) for name, measure in MEASURES.items()}
+    # Final: 100 − the mean of 20, 21, 22. Area, by trapezoids: (0/2 + 40 + 100/2)/2 = 45 against (10 + 21/2)/2 = 10.25.
+    # At 2 seconds: of low seeds 0 and 1 are done (20, 21), seed 2 has half of its time behind it (10). Of high seeds 0 and 1
+    # have made 100 steps (40), seed 2 is in the middle of the first 100 (20). (40 + 40 + 20 − 20 − 21 − 10)/3.
+    assert {name: pair.difference for name, pair in found.items()} == pytest.approx(
+        {"final": 79.0, "area": 34.75, "at equal time": 49 / 3}
+    )
+    assert all(pair.paired and pair.n_a == 3 for pair in found.values())
+    np.testing.assert_allclose(differences(rung, MEASURES["final"]), np.array([80.0, 79.0, 78.0]) / 477.8)
 
 
-def test_between_evaluations_the_return_is_interpolated(tmp_path: Path) -> None:
-    # The slow one, with a third of the speed, has made 66.7 steps at equal time: two thirds of the way from 0 to 30.
-    returns = {("slow", ENV, 0): (0.0, 30.0, 60.0), ("fast", ENV, 0): (0.0, 1.0, 2.0)}
-    results = load(write_folder(tmp_path / "out", returns, seconds={("slow", ENV, 0): 6.0, ("fast", ENV, 0): 2.0}))
-    slow = results.cell(results.contenders[0], ENV)[0]
-    assert MEASURES["at equal time"](results, ENV, slow) == pytest.approx(20.0)
+def test_rungs_are_compared_on_the_seeds_that_both_ran(tmp_path: Path) -> None:
+    returns = {("low", ENV, seed): (0.0, 0.0, float(seed)) for seed in range(5)}
+    returns |= {("high", ENV, seed): (0.0, 0.0, 10.0 + seed) for seed in (4, 5)}
+    rung = only_rung(load(write_folder(tmp_path / "out", returns)))
+    pair = compare(rung, MEASURES["final"])
+    assert (pair.difference, pair.n_a, pair.paired) == (10.0, 1, True)
+    returns = {("low", ENV, 0): (0.0, 0.0, 1.0), ("high", ENV, 1): (0.0, 0.0, 1.0)}
+    assert rungs_of([load(write_folder(tmp_path / "none", returns))], [["low", "high"]]) == []
+
+
+def test_a_noisy_clock_makes_no_gain_at_equal_time(tmp_path: Path) -> None:
+    """Two contenders that are the same, but for what the machine did meanwhile: p is below 0.1 in a tenth of the cases."""
+    rng = np.random.default_rng(0)
+    p = []
+    for i in range(60):
+        returns = {(name, ENV, seed): (0.0, 50.0, 100.0) for name in ("low", "high") for seed in range(8)}
+        seconds = {key: float(rng.uniform(1.0, 2.0)) for key in returns}
+        rung = only_rung(load(write_folder(tmp_path / str(i), returns, seconds=seconds)))
+        p.append(statistics.mean_over_tasks([differences(rung, MEASURES["at equal time"])], n_resamples=10)[1])
+    # Binomial(60, 0.1): more than 14 has a probability below 0.1 %.
+    assert sum(value < 0.1 for value in p) <= 14
 
 
 def test_the_page_and_its_figures(tmp_path: Path) -> None:
-    first = two_rungs(tmp_path / "one")
-    second = two_rungs(tmp_path / "two", "Acrobot-v1")  # reference range: 399.1
+    first = two_rungs(tmp_path / "one", n_seeds=8)
+    second = two_rungs(tmp_path / "two", "Acrobot-v1", n_seeds=5)  # reference range: 399.1
     files = write_ladder([first, second], [["low", "high"]], tmp_path)
     assert [file.name for file in files] == ["ladder.md", "ladder.png", "peers.png"] and all(file.exists() for file in files)
     page = files[0].read_text()
-    assert f"## {ENV}" in page and "## Acrobot-v1" in page and "equal time: 2 s" in page
-    # Over both environments, final: the mean of 79/477.8 and 79/399.1
-    assert f"| LOW → HIGH | +{np.mean([79 / 477.8, 79 / 399.1]):.3f} (" in page
+    assert f"## {ENV}" in page and "## Acrobot-v1" in page
+    # Over both environments, final: 80 less the mean seed, 3.5 and 2, in units of 477.8 and 399.1. Eight and thirteen signs
+    # that agree are sure, five are not.
+    assert f"| LOW → HIGH | 2 | +{np.mean([76.5 / 477.8, 78 / 399.1]):.3f} (" in page
+    lines = [line for line in page.splitlines() if line.startswith("| LOW → HIGH | +")]
+    assert [line.count("*") for line in lines] == [3, 0] and lines[0].startswith("| LOW → HIGH | +76.5 (")
     assert write_ladder([first, second], [["low", "high"]], tmp_path)[0].read_text() == page
