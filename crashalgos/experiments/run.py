@@ -135,7 +135,7 @@ class RunResult:
 
     :param config: the run
     :param num_timesteps: environment steps taken, the last rollout's end included
-    :param seconds: wall time of the training; evaluation, and W&B's start and finish, are left out
+    :param seconds: wall time of the training; evaluation, and W&B's start and finish, are left out, filming is not
     :param evaluations: one for each step of the grid and each mode
     :param wandb_folder: the W&B run's folder; ``None`` if it was not tracked
     :param wandb_url: the W&B run's page; ``None`` if it is not online

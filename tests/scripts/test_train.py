@@ -1,6 +1,10 @@
 import errno
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +14,7 @@ import pytest
 
 from crashalgos.experiments.folder import claimed
 
+ROOT = Path(__file__).parents[2]
 Load = Callable[[str], ModuleType]
 
 
@@ -204,3 +209,25 @@ def test_an_interrupted_run_claims_nothing_that_is_not_there(
     again = f"python scripts/train.py --no-track --env MountainCar-v0 --output {folder}"
     assert output.err == f"interrupted{end}; to {how}: {again}\n"
     assert output.out == "class defaults (untuned): ppo on MountainCar-v0\n"
+
+
+def test_sigterm_saves_the_model_and_ends_as_that_signal_does(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    options = "--algo reinforce --env CartPole-v1 --n-timesteps 10000000 --eval-freq 1000 --eval-episodes 1 --no-track"
+    command = [
+        sys.executable,
+        str(ROOT / "scripts" / "train.py"),
+        *options.split(),
+        "--no-progress-bar",
+        "--output",
+        str(folder),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (folder / "best" / "best_model.zip").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.terminate()
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == -signal.SIGTERM, error
+    assert (folder / "model.zip").exists() and f"interrupted; the model as it was then is in {folder}" in error
+    assert json.loads((folder / "status.json").read_text())["state"] == "interrupted"
