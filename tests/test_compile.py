@@ -133,7 +133,9 @@ def test_one_update_agrees_with_eager(path):
 
 
 @pytest.mark.parametrize("action", [action for action in ACTION_SPACES if action != "discrete"])
-@pytest.mark.parametrize("path", ["ppo", "reinforce", "baseline_pg"])
+@pytest.mark.parametrize(
+    "path", ["ppo", *(pytest.param(path, marks=pytest.mark.slow) for path in ("reinforce", "baseline_pg"))]
+)
 def test_one_update_agrees_with_eager_on_every_action_space(path, action):
     check_that_one_update_agrees(path, action)
 

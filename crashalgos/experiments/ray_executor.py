@@ -8,6 +8,7 @@ import signal
 import socket
 import tarfile
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -349,7 +350,13 @@ def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
     :return: what it came to; its folder, if that is not at home
     """
 
+    # It would be lost where Python ignores exceptions, and a second one would cut the saving short
+    cancelled = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: cancelled.set())
+
     def on_progress(done: int) -> None:
+        if cancelled.is_set():
+            raise KeyboardInterrupt
         with suppress(Exception):  # no result depends on it
             board.tell.remote(job.index, done)
 
@@ -366,7 +373,6 @@ def _work(job: _Job, board: Any) -> tuple[Outcome, bytes | None]:
             outcome = RunFailure(config, traceback.format_exc())
             with suppress(OSError):  # on a full disk
                 os.write(2, outcome.reason.encode())
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what there is comes home, also if it is cancelled only now
         if config.track:
             _end_wandb()
         return outcome, None if folder == job.config.folder else pack(folder)

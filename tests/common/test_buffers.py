@@ -153,8 +153,8 @@ def test_unfinished_rollout_gives_no_minibatch():
         next(buffer.get(1))
 
 
-@pytest.mark.parametrize("collecting", ["all", "one"])
-@pytest.mark.parametrize("n_envs", [1, 8, 64])
+@pytest.mark.parametrize("collecting", ["all", pytest.param("one", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_envs", [pytest.param(1, marks=pytest.mark.slow), 8, 64])
 @pytest.mark.parametrize("shape", [(1,), (4,), (3, 40, 40)])
 def test_peak_memory_is_at_most_three_times_the_steps_stored(shape, n_envs, collecting):
     """Growing, sorting, GAE and minibatches included; envs that idle cost nothing."""

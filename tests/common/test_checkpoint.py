@@ -150,7 +150,10 @@ def assert_equal(actual: Any, expected: Any, where: str = "") -> None:
         assert actual == expected, where
 
 
-@pytest.mark.parametrize("name", MODELS)
+SLOW = ("ppo, images in a dict",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in MODELS])
 def test_a_training_that_is_killed_ends_as_one_that_is_not(name: str, tmp_path: Path) -> None:
     undisturbed = learn(MODELS[name], tmp_path / "undisturbed")
     # Before the first checkpoint, between two, and twice after the same one, within a rollout and at its end

@@ -122,7 +122,7 @@ def assert_same(one: Outcome, two: Outcome) -> None:
     assert same(*(algorithm.load(folder / "model.zip", device="cpu").get_parameters() for folder in (here, there)))
 
 
-@pytest.mark.parametrize("shared", [None, False])
+@pytest.mark.parametrize("shared", [None, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_node_dies_and_nothing_is_lost(
     shared: bool | None,
     nodes: Nodes,

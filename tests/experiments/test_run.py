@@ -316,7 +316,7 @@ def killed_at(step: int) -> Callable[[int], None]:
     [
         ("reinforce", "CartPole-v1"),
         ("baseline-pg", "CartPole-v1"),
-        ("ppo", "Acrobot-v1"),
+        pytest.param("ppo", "Acrobot-v1", marks=pytest.mark.slow),
         ("ppo", "Pendulum-v1"),
         # Its envs keep something of the past when they are reset
         ("ppo", "ShortWalker-v3"),

@@ -233,6 +233,7 @@ def test_a_server_that_fails_in_the_middle(server, tmp_path, monkeypatch, read_r
     check_all_is_there(server, tmp_path, callback, read_run, warned)
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_in_the_middle(server, tmp_path, monkeypatch, read_run):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "3")
 
@@ -266,6 +267,7 @@ def test_a_server_too_slow_to_begin_with(server, tmp_path, monkeypatch, read_run
     check_all_is_there(server, tmp_path, callback, read_run, warned)
 
 
+@pytest.mark.slow
 def test_a_server_too_slow_to_finish_with(server, tmp_path, monkeypatch, read_run):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
 
