@@ -171,7 +171,9 @@ def test_every_update_in_cpp_agrees_with_eager(path, action):
         check_that_one_update_agrees(path, action)
 
 
-@pytest.mark.parametrize("action", ACTION_SPACES)
+@pytest.mark.parametrize(
+    "action", ["discrete", *(pytest.param(a, marks=pytest.mark.slow) for a in ACTION_SPACES if a != "discrete")]
+)
 def test_the_forward_pass_agrees_with_eager(action):
     """The compiled policy's own ln π and V of the actions that it draws are those of the policy."""
     model = make("ppo", action, compile=True)
@@ -203,7 +205,9 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
         assert (np.abs(first.mean(axis=0) - second.mean(axis=0)) < 4.5 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize("path", ["ppo", "ppo, trajectories", "reinforce", "baseline_pg"])
+@pytest.mark.parametrize(
+    "path", ["ppo", pytest.param("ppo, trajectories", marks=pytest.mark.slow), "reinforce", "baseline_pg"]
+)
 def test_the_same_seed_gives_the_same_weights(path):
     models = [make(path, compile=True).learn(200) for _ in range(2)]
     assert same(*models)

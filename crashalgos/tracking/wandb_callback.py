@@ -126,6 +126,9 @@ class WandbCallback(BaseCallback):
         if (self._mode or os.environ.get("WANDB_MODE")) != "disabled":
             self._attempt("starting the run", self._begin_run)
 
+    def _on_rollout_start(self) -> None:
+        self._last_step = self.num_timesteps  # a training that resumes has jumped here
+
     def _on_step(self) -> bool:
         if self._video_freq > 0 and self.num_timesteps // self._video_freq > self._last_step // self._video_freq:
             self._film()

@@ -154,7 +154,7 @@ def test_unfinished_rollout_gives_no_minibatch():
 
 
 @pytest.mark.parametrize("collecting", ["all", pytest.param("one", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("n_envs", [pytest.param(1, marks=pytest.mark.slow), 8, 64])
+@pytest.mark.parametrize("n_envs", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 64)), 8])
 @pytest.mark.parametrize("shape", [(1,), (4,), (3, 40, 40)])
 def test_peak_memory_is_at_most_three_times_the_steps_stored(shape, n_envs, collecting):
     """Growing, sorting, GAE and minibatches included; envs that idle cost nothing."""

@@ -175,6 +175,7 @@ def test_checkpoints_restart_the_envs_in_both(tmp_path: Path) -> None:
     assert not th.equal(next(plain.policy.parameters()), next(undisturbed.policy.parameters()))
 
 
+@pytest.mark.slow
 def test_a_program_that_is_killed_is_simply_started_again(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -141,7 +141,7 @@ def standard_errors_off(returns: np.ndarray, true_mean: float) -> float:
     return abs(returns.mean() - true_mean) / (returns.std(ddof=1) / np.sqrt(len(returns)))
 
 
-@pytest.mark.parametrize("n_envs", [1, 3, 8])
+@pytest.mark.parametrize("n_envs", [pytest.param(1, marks=pytest.mark.slow), 3, 8])
 def test_sampling_is_unbiased(n_envs):
     n_trajectories, n_rollouts = 10, 300
     env = make_vec_env(RandomLengthEnv, n_envs, seed=1)

@@ -219,6 +219,7 @@ def test_wandb_is_there_as_it_is_here(nodes: Nodes, tmp_path: Path, monkeypatch:
     assert not [path for path in nodes.logs.rglob("*.*") if b"a-secret" in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_what_is_stopped_saves_its_model_and_comes_home(nodes: Nodes, tmp_path: Path) -> None:
     settings = Settings(n_timesteps=1_000_000, hyperparameters={"n_steps": 5})
     configs = [

@@ -319,7 +319,7 @@ def killed_at(step: int) -> Callable[[int], None]:
         pytest.param("ppo", "Acrobot-v1", marks=pytest.mark.slow),
         ("ppo", "Pendulum-v1"),
         # Its envs keep something of the past when they are reset
-        ("ppo", "ShortWalker-v3"),
+        pytest.param("ppo", "ShortWalker-v3", marks=pytest.mark.slow),
         # Peers start from zero
         ("sb3-ppo", "CartPole-v1"),
         ("ars", "CartPole-v1"),

@@ -207,6 +207,7 @@ def test_a_small_benchmark(load_script: Script, monkeypatch: pytest.MonkeyPatch,
     assert "## tiny" in markdown and "| crashalgos, eager |" in markdown
 
 
+@pytest.mark.slow
 def test_processes_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     workload = workloads.ppo("failing", "failing_env:Failing-v0", n_envs=1, rollouts=1, samples=64, n_epochs=1)

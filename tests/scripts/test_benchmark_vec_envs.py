@@ -57,6 +57,7 @@ def test_what_takes_part(load_script: Script, monkeypatch: pytest.MonkeyPatch) -
     assert not any(name in workloads.MORE_WORKLOADS for name in (planned.name for planned in plans)) and notes == []
 
 
+@pytest.mark.slow
 def test_a_small_comparison(load_script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With processes in a contender's process."""
     monkeypatch.setitem(workloads.MORE_WORKLOADS, "vec-envs", STEPS)

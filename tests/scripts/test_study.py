@@ -100,11 +100,13 @@ def test_a_study_from_its_file_to_its_page(
 def test_a_comparison_that_is_stopped_takes_its_time(tmp_path: Path, name: str, group: bool) -> None:
     child = (
         "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, signal.default_int_handler)\n"
+        # What runs in the background may have been told to ignore Ctrl-C
+        "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.default_int_handler)\n"
         "try:\n    pathlib.Path('begun').touch(); time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(1); pathlib.Path('saved').touch(); sys.exit(130)\n"
     )
-    caller = f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import study; "
+    caller = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    caller += f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import study; "
     code = f"{caller}sys.exit(study.call([sys.executable, '-c', {child!r}]))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 60
