@@ -77,8 +77,9 @@ class BatchVecEnv(VecEnv):
         """:return: a picture of each env; ``None`` without ``render_mode="rgb_array"``"""
         return self._render() if self.render_mode == "rgb_array" else [None] * self.num_envs
 
+    @abstractmethod
     def _render(self) -> list[np.ndarray | None]:
-        raise NotImplementedError
+        """A picture of each env."""
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """
