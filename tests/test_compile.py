@@ -84,6 +84,12 @@ PATHS: dict[str, tuple[type[Any], str, str, dict[str, Any]]] = {
     "reinforce, chunks": (REINFORCE, "MlpPolicy", "box", dict(TRAJECTORIES, batch_size=5, max_grad_norm=0.5)),
     "baseline_pg": (BaselinePG, "MlpPolicy", "box", dict(TRAJECTORIES, n_value_epochs=2, value_batch_size=8, gae_lambda=0.9)),
 }  # fmt: skip
+#: Those whose update is left to the slow tests: they take long, or differ little from another
+SLOW = ("ppo, truncated minibatch", "ppo, advantages as they are", "ppo, AdamW", "ppo, observations MultiDiscrete")
+
+
+def slow(name: str) -> Any:
+    return pytest.param(name, marks=pytest.mark.slow)
 
 
 def make(path: str, action: str = "discrete", **more: Any) -> Any:
@@ -127,15 +133,13 @@ def check_that_one_update_agrees(path: str, action: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", [slow(path) if path in SLOW else path for path in PATHS])
 def test_one_update_agrees_with_eager(path):
     check_that_one_update_agrees(path, "discrete")
 
 
 @pytest.mark.parametrize("action", [action for action in ACTION_SPACES if action != "discrete"])
-@pytest.mark.parametrize(
-    "path", ["ppo", *(pytest.param(path, marks=pytest.mark.slow) for path in ("reinforce", "baseline_pg"))]
-)
+@pytest.mark.parametrize("path", ["ppo", slow("reinforce"), slow("baseline_pg")])
 def test_one_update_agrees_with_eager_on_every_action_space(path, action):
     check_that_one_update_agrees(path, action)
 
@@ -171,9 +175,7 @@ def test_every_update_in_cpp_agrees_with_eager(path, action):
         check_that_one_update_agrees(path, action)
 
 
-@pytest.mark.parametrize(
-    "action", ["discrete", *(pytest.param(a, marks=pytest.mark.slow) for a in ACTION_SPACES if a != "discrete")]
-)
+@pytest.mark.parametrize("action", ["discrete", *(slow(action) for action in ACTION_SPACES if action != "discrete")])
 def test_the_forward_pass_agrees_with_eager(action):
     """The compiled policy's own ln π and V of the actions that it draws are those of the policy."""
     model = make("ppo", action, compile=True)
@@ -188,7 +190,7 @@ def test_the_forward_pass_agrees_with_eager(action):
     np.testing.assert_allclose(buffer.log_probs.flatten(), log_probs.numpy(), atol=1e-6)
 
 
-@pytest.mark.parametrize("action", ACTION_SPACES)
+@pytest.mark.parametrize("action", ["discrete", "box", slow("multi_discrete"), slow("multi_binary")])
 def test_actions_are_drawn_from_the_policys_distribution(action):
     """Frequencies of 6,000 draws from either; a difference of means beyond 4.5 standard errors has a chance below 1e-5."""
     model = make("ppo", action, compile=True).learn(1)
@@ -205,9 +207,7 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
         assert (np.abs(first.mean(axis=0) - second.mean(axis=0)) < 4.5 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize(
-    "path", ["ppo", pytest.param("ppo, trajectories", marks=pytest.mark.slow), "reinforce", "baseline_pg"]
-)
+@pytest.mark.parametrize("path", ["ppo", slow("ppo, trajectories"), "reinforce", "baseline_pg"])
 def test_the_same_seed_gives_the_same_weights(path):
     models = [make(path, compile=True).learn(200) for _ in range(2)]
     assert same(*models)

@@ -150,7 +150,7 @@ def assert_equal(actual: Any, expected: Any, where: str = "") -> None:
         assert actual == expected, where
 
 
-SLOW = ("ppo, images in a dict",)
+SLOW = ("ppo, images in a dict", "ppo, BipedalWalker")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in MODELS])

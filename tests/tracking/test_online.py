@@ -219,6 +219,7 @@ def check_all_is_there(server, tmp_path, callback, read_run, warned):
 
 def test_a_server_that_fails_in_the_middle(server, tmp_path, monkeypatch, read_run):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "3")
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
 
     class Break(BaseCallback):
         def _on_step(self):
@@ -236,6 +237,7 @@ def test_a_server_that_fails_in_the_middle(server, tmp_path, monkeypatch, read_r
 @pytest.mark.slow
 def test_a_server_that_goes_away_in_the_middle(server, tmp_path, monkeypatch, read_run):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "3")
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
 
     class Unplug(BaseCallback):
         def _on_step(self):
@@ -270,6 +272,7 @@ def test_a_server_too_slow_to_begin_with(server, tmp_path, monkeypatch, read_run
 @pytest.mark.slow
 def test_a_server_too_slow_to_finish_with(server, tmp_path, monkeypatch, read_run):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
 
     class SlowDown(BaseCallback):
         def _on_step(self):
