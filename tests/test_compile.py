@@ -85,7 +85,13 @@ PATHS: dict[str, tuple[type[Any], str, str, dict[str, Any]]] = {
     "baseline_pg": (BaselinePG, "MlpPolicy", "box", dict(TRAJECTORIES, n_value_epochs=2, value_batch_size=8, gae_lambda=0.9)),
 }  # fmt: skip
 #: Those whose update is left to the slow tests: they take long, or differ little from another
-SLOW = ("ppo, truncated minibatch", "ppo, advantages as they are", "ppo, AdamW", "ppo, observations MultiDiscrete")
+SLOW = (
+    "ppo, truncated minibatch",
+    "ppo, parts of a block",
+    "ppo, advantages as they are",
+    "ppo, AdamW",
+    "ppo, observations MultiDiscrete",
+)
 
 
 def slow(name: str) -> Any:
@@ -207,7 +213,7 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
         assert (np.abs(first.mean(axis=0) - second.mean(axis=0)) < 4.5 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize("path", ["ppo", slow("ppo, trajectories"), "reinforce", "baseline_pg"])
+@pytest.mark.parametrize("path", ["ppo", slow("ppo, trajectories"), "reinforce", slow("baseline_pg")])
 def test_the_same_seed_gives_the_same_weights(path):
     models = [make(path, compile=True).learn(200) for _ in range(2)]
     assert same(*models)
@@ -239,7 +245,7 @@ def test_a_truncated_minibatch_makes_one_graph_more():
     assert n_graphs() - before == 2  # 36 + 24
 
 
-@pytest.mark.parametrize("path", ["ppo, trajectories", "reinforce", "baseline_pg"])
+@pytest.mark.parametrize("path", [slow("ppo, trajectories"), "reinforce", "baseline_pg"])
 def test_varying_rollouts_make_no_graph_more(path):
     model = make(path, compile=True)
     with no_complaint():

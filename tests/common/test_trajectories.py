@@ -141,7 +141,7 @@ def standard_errors_off(returns: np.ndarray, true_mean: float) -> float:
     return abs(returns.mean() - true_mean) / (returns.std(ddof=1) / np.sqrt(len(returns)))
 
 
-@pytest.mark.parametrize("n_envs", [pytest.param(1, marks=pytest.mark.slow), 3, 8])
+@pytest.mark.parametrize("n_envs", [3, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 8))])
 def test_sampling_is_unbiased(n_envs):
     n_trajectories, n_rollouts = 10, 300
     env = make_vec_env(RandomLengthEnv, n_envs, seed=1)
@@ -225,7 +225,7 @@ def test_vec_normalize_and_frame_stack():
     assert rollouts.logged[0]["rollout/trajectory_return_mean"] == 7 / 3
 
 
-@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG, PPO])
+@pytest.mark.parametrize("algorithm", [REINFORCE, *(pytest.param(a, marks=pytest.mark.slow) for a in (BaselinePG, PPO))])
 def test_subprocesses_sample_what_one_process_samples(algorithm):
     def first_sample(vec_env_cls) -> tuple:
         env = make_vec_env("CartPole-v1", 2, seed=3, vec_env_cls=vec_env_cls)

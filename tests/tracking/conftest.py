@@ -64,3 +64,10 @@ def server(monkeypatch):
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         yield server
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A client that does not ask a server for 19 s about a model."""
+    # WANDB_HTTP_TIMEOUT, as W&B has read it when it was imported
+    monkeypatch.setattr("wandb.apis.public.api.Api._HTTP_TIMEOUT", 3)

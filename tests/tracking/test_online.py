@@ -217,9 +217,8 @@ def check_all_is_there(server, tmp_path, callback, read_run, warned):
         assert run.files["model/model.zip"] == model
 
 
-def test_a_server_that_fails_in_the_middle(server, tmp_path, monkeypatch, read_run):
+def test_a_server_that_fails_in_the_middle(server, tmp_path, monkeypatch, read_run, impatient):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "3")
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
 
     class Break(BaseCallback):
         def _on_step(self):
@@ -235,9 +234,8 @@ def test_a_server_that_fails_in_the_middle(server, tmp_path, monkeypatch, read_r
 
 
 @pytest.mark.slow
-def test_a_server_that_goes_away_in_the_middle(server, tmp_path, monkeypatch, read_run):
+def test_a_server_that_goes_away_in_the_middle(server, tmp_path, monkeypatch, read_run, impatient):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "3")
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
 
     class Unplug(BaseCallback):
         def _on_step(self):
@@ -270,9 +268,8 @@ def test_a_server_too_slow_to_begin_with(server, tmp_path, monkeypatch, read_run
 
 
 @pytest.mark.slow
-def test_a_server_too_slow_to_finish_with(server, tmp_path, monkeypatch, read_run):
+def test_a_server_too_slow_to_finish_with(server, tmp_path, monkeypatch, read_run, impatient):
     monkeypatch.setenv("WANDB_FINISH_TIMEOUT", "2")
-    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "2")
 
     class SlowDown(BaseCallback):
         def _on_step(self):

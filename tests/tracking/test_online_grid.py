@@ -111,7 +111,7 @@ def test_a_report_without_a_server(server, tmp_path, monkeypatch):
     assert comparison.files["report.md"] == (tmp_path / "out" / "report.md").read_bytes()
 
 
-def test_a_report_whose_server_fails_goes_to_the_same_run_the_next_time(server, tmp_path, monkeypatch):
+def test_a_report_whose_server_fails_goes_to_the_same_run_the_next_time(server, tmp_path, monkeypatch, impatient):
     results = report_of(four_seeds(tmp_path / "out"))
     log_content = wandb_report.log_content
 
@@ -121,7 +121,6 @@ def test_a_report_whose_server_fails_goes_to_the_same_run_the_next_time(server, 
 
     with monkeypatch.context() as patch:
         patch.setenv("WANDB_FINISH_TIMEOUT", "2")
-        patch.setenv("WANDB_HTTP_TIMEOUT", "2")
         patch.setattr(wandb_report, "log_content", server_fails)
         with pytest.warns(
             UserWarning, match=r"W&B: logging the report failed .*out; to upload it later: wandb sync --no-skip"
