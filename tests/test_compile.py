@@ -403,6 +403,7 @@ class Counts(FlattenExtractor):
         return super().forward(observations) * (1 + 1e-6 * self.calls)
 
 
+@pytest.mark.slow
 def test_what_would_be_compiled_at_every_call():
     model = make("ppo", policy_kwargs=dict(NET, features_extractor_class=Counts), compile=True)
     before = n_graphs()

@@ -98,6 +98,7 @@ def test_the_same_grid_again_does_nothing_twice(
         run_grid(other, Untouchable(), tmp_path / "other", {})
 
 
+@pytest.mark.slow
 def test_runs_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys\n"

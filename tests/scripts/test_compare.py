@@ -79,6 +79,7 @@ def test_a_comparison_end_to_end(
     assert "holds results of another configuration (seeds was 1, is 2" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_reported_and_the_others_finish(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import wandb
+from wandb.util import get_core_path
 
 from tests.wandb_server import WandbServer
 
@@ -24,10 +24,12 @@ def no_account(monkeypatch, tmp_path):
 
 
 class RunOnDisk:
-    """A run's folder as ``wandb leet inspect`` reads it."""
+    """A run's folder as ``wandb leet inspect`` reads it, without the second that its command line takes to start."""
 
     def __init__(self, folder: Path):
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+        [file] = folder.glob("*.wandb")
+        options = ["--no-observability", "--json", "--run-file", str(file)]
+        command = [get_core_path(), "leet", "inspect", *options, str(folder)]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
         self.records = [json.loads(line) for line in answer.stdout.splitlines()]
 
