@@ -89,6 +89,7 @@ SLOW = (
     "ppo, truncated minibatch",
     "ppo, parts of a block",
     "ppo, advantages as they are",
+    "ppo, trajectories",
     "ppo, AdamW",
     "ppo, observations MultiDiscrete",
 )
@@ -245,7 +246,7 @@ def test_a_truncated_minibatch_makes_one_graph_more():
     assert n_graphs() - before == 2  # 36 + 24
 
 
-@pytest.mark.parametrize("path", [slow("ppo, trajectories"), "reinforce", "baseline_pg"])
+@pytest.mark.parametrize("path", [slow("ppo, trajectories"), "reinforce", slow("baseline_pg")])
 def test_varying_rollouts_make_no_graph_more(path):
     model = make(path, compile=True)
     with no_complaint():

@@ -97,7 +97,7 @@ def save(model: Any, folder: Any) -> tuple[str, str | None]:
     return folder / "model.zip", folder / "statistics"
 
 
-@pytest.mark.parametrize("direction", KINDS)
+@pytest.mark.parametrize("direction", ["SB3 to ours", "ours to SB3", pytest.param("ours to ours", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("row", ROWS)
 def test_a_loaded_model_trains_on_as_the_saved_one_would(row, direction, tmp_path):
     saver, loader = KINDS[direction]

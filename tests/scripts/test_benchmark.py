@@ -285,6 +285,7 @@ def test_an_interrupt_is_one_line(
     assert json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["workloads"] == {}
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
