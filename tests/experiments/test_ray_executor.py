@@ -15,11 +15,11 @@ from ray.cluster_utils import Cluster
 
 from crashalgos.experiments import ray_executor
 from crashalgos.experiments.callbacks import ReportProgress
-from crashalgos.experiments.folder import LOG_FILE, STATUS_FILE, FolderInUse, claimed, read_status, write_json
+from crashalgos.experiments.folder import LOG_FILE, FolderInUse, claimed, read_status
 from crashalgos.experiments.grid import Outcome, RunFailure, run_grid
-from crashalgos.experiments.ray_executor import RayExecutor, bring_home, check_versions, pack, run_patiently, unpack
+from crashalgos.experiments.ray_executor import RayExecutor, check_versions, run_patiently
 from crashalgos.experiments.registry import algorithm_class
-from crashalgos.experiments.run import CHECKPOINT_FILE, RunConfig, RunResult, finished, run
+from crashalgos.experiments.run import RunConfig, RunResult, finished, run
 from crashalgos.experiments.settings import Settings
 from tests.experiments.test_grid import make_configs
 from tests.experiments.test_kills import rows, same
@@ -321,65 +321,7 @@ def test_a_run_waits_for_a_process_that_was_given_up(tmp_path: Path, monkeypatch
         run_patiently(config, lambda done: None)
 
 
-def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
-    (config,) = make_configs(tmp_path / "home", (0,))
-    result = run(replace(config, folder=tmp_path / "elsewhere"))
-    offline_run = tmp_path / "elsewhere" / "wandb" / "offline-run-1"
-    offline_run.mkdir(parents=True)
-    (offline_run / "run.wandb").touch()
-    (tmp_path / "elsewhere" / "wandb" / "latest-run").symlink_to("offline-run-1")
-    (tmp_path / "elsewhere" / LOG_FILE).write_text("second\n")
-    files = pack(tmp_path / "elsewhere")
-    # What is there of an earlier attempt stays until the new one has come, its log for good
-    config.folder.mkdir(parents=True)
-    (config.folder / CHECKPOINT_FILE).touch()
-    (config.folder / LOG_FILE).write_text("first\n")
-    write_json(config.folder / "config.json", config.as_dict())
-
-    replace_file, moved = os.replace, []
-
-    def killed_before_the_status(source: Path, target: Path) -> None:
-        if Path(target) == config.folder / STATUS_FILE:
-            raise KeyboardInterrupt
-        moved.append(Path(target).name)
-        replace_file(source, target)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "replace", killed_before_the_status)
-        bring_home(files, config)
-    assert {"model.zip", "evaluations.csv", "run.wandb"} <= set(moved)
-    assert finished(config) is None
-    bring_home(files, config)
-    assert (config.folder / LOG_FILE).read_text() == "first\nsecond\nsecond\n"
-    assert finished(config) == replace(result, config=config)
-    assert not (config.folder / CHECKPOINT_FILE).exists()
-    assert [path.name for path in tmp_path.joinpath("home").iterdir()] == ["0"]
-
-
-def test_a_run_that_did_not_begin_leaves_what_is_at_home(tmp_path: Path) -> None:
-    (config,) = make_configs(tmp_path / "home", (0,))
-    config.folder.mkdir(parents=True)
-    write_json(config.folder / "config.json", config.as_dict())
-    for name in (CHECKPOINT_FILE, "model.zip"):
-        (config.folder / name).write_text("mine")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / LOG_FILE).write_text("another version")
-    bring_home(pack(tmp_path / "elsewhere"), config)
-    assert [(config.folder / name).read_text() for name in (CHECKPOINT_FILE, "model.zip")] == ["mine"] * 2
-    assert (config.folder / LOG_FILE).read_text() == "another version"
-
-
 def test_what_a_task_is_told_is_not_printed() -> None:
     (config,) = make_configs(Path("home"), (0,))
     job = ray_executor._Job(0, config, True, b"the files", {}, {"WANDB_API_KEY": "a-secret"})
     assert "a-secret" not in repr(job) and "the files" not in repr(job)
-
-
-def test_what_travels(tmp_path: Path) -> None:
-    for name in ("a/model.zip", "a/wandb/run-1/files/x.json", "a/.lock", "a/.tmp-model.zip"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(name)
-    unpack(pack(tmp_path / "a"), tmp_path / "b")
-    found = {str(path.relative_to(tmp_path / "b")): path.read_text() for path in (tmp_path / "b").rglob("*") if path.is_file()}
-    assert found == {"model.zip": "a/model.zip", "wandb/run-1/files/x.json": "a/wandb/run-1/files/x.json"}
