@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -227,12 +227,28 @@ def parse(arguments: Sequence[str], algo: str, env: str, tuned: Settings) -> Any
         normalize=bool(tuned.normalize),
         policy=tuned.policy,
     )
+    flags = {option.name for part in (options, hyperparameters) for option in dataclasses.fields(part) if option.type is bool}
     description = (
         f"Train one algorithm in one environment. Algorithms: {', '.join(ALGORITHMS)}. A schedule is lin_<number>: it falls "
         "linearly from the number to 0. --policy-kwargs is YAML, such as '{net_arch: [64, 64], activation_fn: relu}'. "
         "A callable baseline is for Python only."
     )
-    return tyro.cli(options, prog="train.py", args=arguments, default=default, description=description)
+    words = [as_flag(argument, flags) for argument in arguments]
+    return tyro.cli(options, prog="train.py", args=words, default=default, description=description)
+
+
+def as_flag(argument: str, flags: Collection[str]) -> str:
+    """
+    A sweep's agent writes every parameter as ``--name=value``.
+
+    :param argument: of the command line
+    :param flags: names of the options that are yes or no
+    :return: ``--name`` or ``--no-name`` in the place of ``--name=true`` or ``--name=false``; anything else as it is
+    """
+    name, _, value = argument.removeprefix("--").replace("-", "_").partition("=")
+    if argument.startswith("--") and name in flags and value.lower() in ("true", "false"):
+        return f"--{'' if value.lower() == 'true' else 'no-'}{name.replace('_', '-')}"
+    return argument
 
 
 if __name__ == "__main__":

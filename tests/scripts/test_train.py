@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from crashalgos.experiments.folder import claimed
+from crashalgos.experiments.registry import algorithm_class
+from crashalgos.experiments.settings import constructor_parameters
 
 ROOT = Path(__file__).parents[2]
 Load = Callable[[str], ModuleType]
@@ -67,6 +69,21 @@ def test_options_are_typed(train: ModuleType) -> None:
     assert config(train, "--algo", "reinforce", "--baseline", "10").settings.hyperparameters["baseline"] == 10.0
     # What is the class's default may be left out.
     assert config(train, "--algo", "reinforce", "--baseline", "None").settings.hyperparameters.get("baseline") is None
+
+
+def test_flags_as_the_agent_of_a_sweep_writes_them(train: ModuleType) -> None:
+    off = config(train, "--algo=baseline-pg", "--fit_value_first=False", "--normalize-advantage=false", "--track=False")
+    on = config(train, "--algo=baseline-pg", "--fit_value_first=True", "--normalize-advantage=true", "--compile=True")
+    assert not off.track and on.track
+    hyperparameters = [{**load_defaults(one.algo), **one.settings.hyperparameters} for one in (off, on)]
+    assert [one["fit_value_first"] for one in hyperparameters] == [False, True]
+    assert [one["normalize_advantage"] for one in hyperparameters] == [False, True]
+    assert [one["compile"] for one in hyperparameters] == [False, True]
+    assert config(train, "--project=True").project == "True"  # no flag
+
+
+def load_defaults(algo: str) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in constructor_parameters(algorithm_class(algo)).items()}
 
 
 @pytest.mark.parametrize(("horizon", "gamma"), [("1", 0.0), ("2", 0.5), ("100", 0.99), ("inf", 1.0)])

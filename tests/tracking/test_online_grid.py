@@ -141,9 +141,9 @@ def test_a_sweep_and_its_agent(server, tmp_path):
     expected = yaml.safe_load(config.read_text())
     assert yaml.safe_load(sent) == expected
 
-    # Values as W&B's search gives them: of each parameter of the file, and a flag.
+    # Values as W&B's search gives them: of each parameter of the file, and flags, one of them true by default.
     trial = {name: entry.get("value", entry.get("values", [0.003])[0]) for name, entry in expected["parameters"].items()}
-    server.trials = [trial | {"n_timesteps": 256, "eval_freq": 128, "eval_episodes": 1, "compile": False}]
+    server.trials = [trial | {"n_timesteps": 256, "eval_freq": 128, "eval_episodes": 1, "compile": False, "normalize_advantage": False}]
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     agent = call([sys.executable, "-m", "wandb", "agent", "--count", "1", "me/crashalgos/sweep0"], tmp_path)
     assert agent.returncode == 0, agent.stderr
@@ -153,7 +153,10 @@ def test_a_sweep_and_its_agent(server, tmp_path):
     assert "displayName" not in run.fields  # W&B's own names for the trials of a sweep
     assert run.config["learning_rate"] == trial["learning_rate"] and run.config["gae_lambda"] == trial["gae_lambda"]
     assert any("eval/mean_reward" in row for row in run.rows)
-    assert (tmp_path / "results" / "train" / "ppo-CartPole-v1-seed0-trial1" / "model.zip").is_file()
+    folder = tmp_path / "results" / "train" / "ppo-CartPole-v1-seed0-trial1"
+    settings = json.loads((folder / "config.json").read_text())["settings"]
+    assert settings["hyperparameters"]["normalize_advantage"] is False and run.config["normalize_advantage"] is False
+    assert (folder / "model.zip").is_file()
 
 
 def test_a_task_of_a_slurm_array(tmp_path):
