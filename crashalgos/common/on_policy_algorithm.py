@@ -31,6 +31,11 @@ from crashalgos.common.trajectories import TrajectorySampler
 #: How many arrays an error message names as not finite: one NaN soon is everywhere
 _NOT_FINITE_SHOWN = 6
 
+_NO_FINAL_OBSERVATION = (
+    'An episode was truncated (infos[i]["TimeLimit.truncated"]), but the vec env gave no infos[i]["terminal_observation"], '
+    "from which its return goes on: a wrapper has to hand on both; crashalgos.vec_envs has adapters for gymnasium and EnvPool"
+)
+
 SelfPolicyGradientAlgorithm = TypeVar("SelfPolicyGradientAlgorithm", bound="PolicyGradientAlgorithm")
 
 
@@ -307,6 +312,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
             return
         self._update_info_buffer(step.infos, step.dones)
         for env in np.flatnonzero(step.dones):
+            if _lacks_final_observation(step.infos[env]):
+                warnings.warn(f"{_NO_FINAL_OBSERVATION}. As in SB3, it counts as terminated", stacklevel=2)
             if (final_obs := _truncated_at(step.infos[env])) is not None:
                 # A batch of one for each env, as in SB3: the last bit of a value depends on the size of its batch
                 final_value = self._predict_values(self.policy.obs_to_tensor(final_obs)[0])[0]
@@ -325,6 +332,8 @@ class PolicyGradientAlgorithm(OnPolicyAlgorithm):
         ended = sampler.step(self._unnormalized(step.rewards), step.dones)
         for env in ended:
             info, number = step.infos[env], sampler.numbers[env]
+            if step.dones[env] and _lacks_final_observation(info):
+                raise ValueError(_NO_FINAL_OBSERVATION)
             rollout_buffer.end_trajectory(number, _truncated_at(info) if step.dones[env] else _of_env(step.new_obs, env))
             if step.dones[env] and "episode" in info:
                 sampler.returns[number] = info["episode"]["r"]
@@ -507,6 +516,11 @@ def _forward(policy: Any, obs: Any) -> dict[str, th.Tensor]:
 def _truncated_at(info: dict[str, Any]) -> Any | None:
     """The final observation of an episode that a time limit cut off, ``None`` of one that terminated."""
     return info.get("terminal_observation") if info.get("TimeLimit.truncated", False) else None
+
+
+def _lacks_final_observation(info: dict[str, Any]) -> bool:
+    """Whether an episode was cut off by a time limit, and where it went on is not known."""
+    return info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is None
 
 
 def _of_env(observations: Any, env: int) -> Any:

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3 import PPO as SB3PPO
+from stable_baselines3.common.vec_env import VecEnvWrapper
 from tests.envs import scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
@@ -62,6 +64,37 @@ def test_a_cut_counts_as_truncated_with_the_observation_after_the_last_step():
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_without_a_critic_the_return_ends(end):
     assert rollout(REINFORCE, scripted([[2]], end), 1).returns.tolist() == [1.5, 1.0]
+
+
+class ForgetsFinalObservations(VecEnvWrapper):
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for info in infos:
+            info.pop("terminal_observation", None)
+        return observations, rewards, dones, infos
+
+
+@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG, PPO])
+def test_a_truncated_trajectory_without_its_final_observation_is_refused(algorithm):
+    with pytest.raises(ValueError, match=r'infos\[i\]\["terminal_observation"\].* adapters'):
+        rollout(algorithm, ForgetsFinalObservations(scripted([[2]], "truncated")), 1)
+
+
+def test_one_that_terminated_needs_none():
+    assert rollout(BaselinePG, ForgetsFinalObservations(scripted([[2]])), 1, value_learning_rate=0.0).size() == 2
+
+
+def test_with_n_steps_a_warning_says_that_it_ends_there_as_in_sb3():
+    def rewards(algorithm):
+        env = ForgetsFinalObservations(scripted([[2]], "truncated"))
+        return algorithm("MlpPolicy", env, n_steps=4, batch_size=4, device="cpu", seed=0).learn(4).rollout_buffer.rewards
+
+    with pytest.warns(UserWarning, match="terminal_observation.*As in SB3, it counts as terminated"):
+        found = rewards(PPO)
+    np.testing.assert_array_equal(found, rewards(SB3PPO))
 
 
 def test_value_targets_are_lambda_returns_as_collected():

@@ -143,7 +143,8 @@ def test_a_sweep_and_its_agent(server, tmp_path):
 
     # Values as W&B's search gives them: of each parameter of the file, and flags, one of them true by default.
     trial = {name: entry.get("value", entry.get("values", [0.003])[0]) for name, entry in expected["parameters"].items()}
-    server.trials = [trial | {"n_timesteps": 256, "eval_freq": 128, "eval_episodes": 1, "compile": False, "normalize_advantage": False}]
+    flags = {"compile": False, "normalize_advantage": False}
+    server.trials = [trial | {"n_timesteps": 256, "eval_freq": 128, "eval_episodes": 1} | flags]
     (tmp_path / "scripts").symlink_to(ROOT / "scripts")
     agent = call([sys.executable, "-m", "wandb", "agent", "--count", "1", "me/crashalgos/sweep0"], tmp_path)
     assert agent.returncode == 0, agent.stderr
