@@ -18,7 +18,7 @@ from crashalgos.common.random_state import undisturbed
 from crashalgos.common.run_config import plain, run_config
 from crashalgos.tracking.evaluation_video import record_episode
 from crashalgos.tracking.wandb_output_format import WandbOutputFormat
-from crashalgos.tracking.wandb_run import begin_run
+from crashalgos.tracking.wandb_run import begin_run, log_folder
 
 if TYPE_CHECKING:
     import wandb
@@ -228,7 +228,7 @@ class WandbCallback(BaseCallback):
         normalization = self._best_model_folder / "vec_normalize.pkl"
         if normalization.is_file():
             shutil.copyfile(normalization, folder / normalization.name)
-        self._log_artifact(folder, "best")
+        self._log_folder(folder, "best")
 
     def _log_model(self) -> None:
         folder = self._make_folder("model")
@@ -236,29 +236,17 @@ class WandbCallback(BaseCallback):
         vec_normalize = self.model.get_vec_normalize_env()
         if vec_normalize is not None:
             vec_normalize.save(str(folder / "vec_normalize.pkl"))
-        self._log_artifact(folder, "latest", {"global_step": self.num_timesteps})
+        self._log_folder(folder, "latest", {"global_step": self.num_timesteps})
 
     def _make_folder(self, name: str) -> Path:
-        # What is sent lies in the run's own folder, as it was then: an offline run is uploaded from there.
-        assert self.run_dir is not None
-        folder = self.run_dir / name
+        assert self._run is not None
+        folder = Path(self._run.dir) / name
         folder.mkdir()
         return folder
 
-    def _log_artifact(self, folder: Path, alias: str, metadata: dict[str, Any] | None = None) -> None:
-        import wandb
-
+    def _log_folder(self, folder: Path, alias: str, metadata: dict[str, Any] | None = None) -> None:
         assert self._run is not None
-        artifact = wandb.Artifact(f"model-{self._run.id}", type="model", metadata=metadata)
-        for file in sorted(folder.iterdir()):
-            # "immutable" keeps the payload where it is: the default is a copy in W&B's data folder, outside the run's own
-            artifact.add_file(str(file), policy="immutable", skip_cache=True)
-        try:
-            self._run.log_artifact(artifact, aliases=[alias])
-        except Exception:  # W&B asks the server about it first; the run's files wait for `wandb sync`
-            for file in folder.iterdir():
-                self._run.save(str(file), base_path=str(folder.parent), policy="end")
-            raise
+        log_folder(self._run, folder, f"model-{self._run.id}", "model", [alias], metadata)
 
     def _film(self) -> None:
         if self._run is not None and self._video_env is not None:

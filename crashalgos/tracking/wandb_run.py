@@ -1,6 +1,8 @@
 """Begin a Weights & Biases run without ever asking for a key or waiting for a network that is not there."""
 
 import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -52,3 +54,39 @@ def begin_run(mode: str | None, **options: Any) -> BegunRun:
         wandb.termsetup(wandb.setup().settings, None)
     no_key = isinstance(error, wandb.errors.UsageError) and "API key" in str(error) and requested is None
     return BegunRun(run, error, no_key)
+
+
+def log_folder(
+    run: "wandb.Run",
+    folder: Path,
+    name: str,
+    type: str,
+    aliases: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """
+    Log a folder as an artifact. Where the server is not there now, it is logged as files of the run, too: ``wandb sync`` looks
+    for an artifact's files where they are now, and for the run's files where the run is then.
+
+    :param run: the run, online or offline
+    :param folder: in the run's own folder ``run.dir``; it has to stay as it is
+    :param name: the artifact's
+    :param type: the artifact's
+    :param aliases: of this version, besides "latest" if ``None``
+    :param metadata: of this version
+    """
+    import wandb
+
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    artifact = wandb.Artifact(name, type=type, metadata=dict(metadata or {}))
+    for file in files:
+        # "immutable" keeps the payload where it is: the default is a copy in W&B's data folder, outside the run's own
+        artifact.add_file(str(file), str(file.relative_to(folder)), policy="immutable", skip_cache=True)
+    there = False
+    try:
+        run.log_artifact(artifact, aliases=None if aliases is None else list(aliases))  # online, W&B asks the server about it
+        there = not run.offline
+    finally:
+        if not there:
+            for file in files:
+                run.save(str(file), base_path=run.dir, policy="end")

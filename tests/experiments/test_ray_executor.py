@@ -212,6 +212,7 @@ def test_wandb_is_there_as_it_is_here(nodes: Nodes, tmp_path: Path, monkeypatch:
     ((index, result),) = nodes.executor(shared=False).run([config], lambda *news: None)
     assert index == 0 and isinstance(result, RunResult) and result == finished(config)
     assert result.wandb_folder is not None and list(result.wandb_folder.glob("*.wandb"))
+    assert (result.wandb_folder / "files" / "model" / "model.zip").is_file()  # the artifact says where it lay on the node
     # Without the variable it would say that there is no API key
     log = (config.folder / LOG_FILE).read_text()
     assert "W&B run" in log and "no API key" not in log and "Traceback" not in log

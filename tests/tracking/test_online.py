@@ -165,6 +165,15 @@ def test_an_offline_run_synced_afterwards_holds_the_same_rows(server, tmp_path, 
     assert same(weights(first.files["model.zip"]), weights(second.files["model.zip"]))
 
 
+def test_an_offline_run_that_was_moved_keeps_its_model(server, tmp_path):
+    _, callback = learn(tmp_path / "there", mode="offline", n_updates=1)
+    model = (callback.run_dir / "files" / "model" / "model.zip").read_bytes()
+    (tmp_path / "there").rename(tmp_path / "here")
+    sync(tmp_path / "here" / callback.run_dir.relative_to(tmp_path / "there"))
+    # W&B cannot make an artifact of it
+    assert server.run.files["model/model.zip"] == model and not server.artifacts[-1].committed
+
+
 def test_videos_are_filmed_on_the_way_and_at_the_end_and_change_nothing(server, tmp_path):
     plain, _ = learn(tmp_path, mode="disabled")
     filmed, _ = learn(tmp_path, video_env="CartPole-v1", video_freq=2 * N_STEPS)
@@ -210,7 +219,7 @@ def check_all_is_there(server, tmp_path, callback, read_run, warned):
     sync(*message.partition("wandb sync ")[2].split(" (")[0].split())
     run = server.runs[callback.run_id]
     assert untimed(run.rows) == untimed(on_disk.rows)
-    model = (callback.run_dir / "model" / "model.zip").read_bytes()
+    model = (callback.run_dir / "files" / "model" / "model.zip").read_bytes()
     if on_disk.of_type("artifact"):
         assert server.artifacts[-1].committed and server.artifacts[-1].files["model.zip"] == model
     else:  # W&B makes none without a server

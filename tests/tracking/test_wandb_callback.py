@@ -167,7 +167,7 @@ def test_two_runs_in_one_process_do_not_mix(read_run):
     assert [row["global_step"] for row in outer_run.rows] == [32, 64, 64]
     assert [row["global_step"] for row in inner_run.rows] == [5, 10, 10]
     paths = [e["local_path"] for run in (outer_run, inner_run) for e in run.of_type("artifact")[0]["manifest"]["contents"]]
-    assert [Path(path).parents[1] for path in paths] == [outer.run_dir, inner.run_dir]
+    assert [Path(path).parents[2] for path in paths] == [outer.run_dir, inner.run_dir]
     assert model.num_timesteps == 64
 
 

@@ -15,7 +15,7 @@ from crashalgos.experiments.comparison.figures import DRAWINGS
 from crashalgos.experiments.comparison.report import HTML_FILE, MARKDOWN_FILE, compared_pairs, iqm_of, mean_score, pair_verdict
 from crashalgos.experiments.comparison.results import EVALUATIONS_FILE, RUNS_FILE, VERSIONS_FILE, Results
 from crashalgos.experiments.folder import CONFIG_FILE, write_json
-from crashalgos.tracking.wandb_run import begin_run
+from crashalgos.tracking.wandb_run import begin_run, log_folder
 
 if TYPE_CHECKING:
     import wandb
@@ -107,16 +107,12 @@ def log_content(run: "wandb.Run", results: Results) -> None:
             **{f"figures/{figure.stem}": wandb.Image(str(figure)) for figure in figures},
         }
     )
-    # What is sent lies in the run's own folder, as it is now: an offline run is uploaded from there.
-    kept = Path(run.dir).parent / "comparison"
-    kept.mkdir()
-    artifact = wandb.Artifact(f"comparison-{run.id}", type="comparison")
+    kept = Path(run.dir) / "comparison"
     names = (CONFIG_FILE, RUNS_FILE, EVALUATIONS_FILE, VERSIONS_FILE, MARKDOWN_FILE, HTML_FILE)
     for file in (*(folder / name for name in names), *figures):
-        artifact.add_file(
-            shutil.copy(str(file), str(kept)), str(file.relative_to(folder)), policy="immutable", skip_cache=True
-        )
-    run.log_artifact(artifact)
+        (kept / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, kept / file.relative_to(folder))
+    log_folder(run, kept, f"comparison-{run.id}", "comparison")
 
 
 def scores(results: Results) -> list[list[object]]:
