@@ -78,6 +78,8 @@ def read_study(path: Path) -> Study:
         study = Study(content["ladder"], comparisons)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} must have `ladder`, and `comparisons` with lists of `algos`: {error!r}") from error
+    if not study.comparisons or not study.ladders or any(len(ladder) < 2 for ladder in study.ladders):
+        raise ValueError(f"{path} must have a comparison, and a `ladder` of two rungs at least: {study.ladders!r}")
     for env, entry in study.comparisons.items():
         known = [contender.name for contender in read_contenders(entry["algos"])]
         for name in chain.from_iterable(study.ladders):
@@ -106,12 +108,15 @@ def call(words: Sequence[str]) -> int:
     :return: its exit status; it takes its time after Ctrl-C, which reaches it, too, and SIGTERM, which is passed on
     """
     with subprocess.Popen(words) as process:
-        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def show(study: Study, output: Path) -> None:

@@ -61,10 +61,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     :param path: a YAML file
     :return: its mapping
+    :raises ValueError: if there is none
     """
     import yaml
 
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} has no mapping at its top")
     return content

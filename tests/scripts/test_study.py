@@ -92,6 +92,14 @@ def test_a_study_from_its_file_to_its_page(
     (tmp_path / "out" / "ladder.md").unlink()
     assert study.main([*arguments, "--no-train"]) == 0 and len(asked) == 2
     assert (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8") == page
+    # A rung that has come to the file later
+    content = yaml.safe_load(small.read_text())
+    content["ladder"] = [["mid", "low", "baseline-pg"]]
+    for entry in content["comparisons"].values():
+        entry["algos"].append(["mid=ppo"])
+    small.write_text(yaml.safe_dump(content, sort_keys=False))
+    assert study.main([*arguments, "--no-train"]) == 0
+    assert (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8") == page
     monkeypatch.setattr(study, "call", lambda command: 130)
     assert study.main(arguments) == 130
 
@@ -119,11 +127,20 @@ def test_a_comparison_that_is_stopped_takes_its_time(tmp_path: Path, name: str, 
 
 def test_mistakes_are_one_line(study: ModuleType, small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty.yaml").write_text("ladder: []", encoding="utf-8")
+    (tmp_path / "one.yaml").write_text("ladder: [[low]]\ncomparisons: {}", encoding="utf-8")
+    (tmp_path / "none.yaml").write_text("ladder: [", encoding="utf-8")
     (tmp_path / "rung.yaml").write_text(small.read_text().replace("- low\n", "- lower\n"), encoding="utf-8")
-    for config in ("empty.yaml", "missing.yaml", "rung.yaml"):
+    for config in ("empty.yaml", "one.yaml", "none.yaml", "missing.yaml", "rung.yaml"):
         assert study.main(["--config", str(tmp_path / config), "--output", str(tmp_path)]) == 2
     assert study.main(["--output", str(tmp_path), "--no-train"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4 and all(line.startswith("study.py: error: ") for line in lines)
-    words = ("empty.yaml", "missing.yaml", "'lower' is none of the contenders in CartPole-v1", "no comparison")
+    assert len(lines) == 6 and all(line.startswith("study.py: error: ") for line in lines)
+    words = (
+        "empty.yaml",
+        "two rungs at least",
+        "none.yaml is no YAML",
+        "missing.yaml",
+        "'lower' is none of the contenders in CartPole-v1",
+        "no comparison",
+    )
     assert all(word in line for word, line in zip(words, lines, strict=True))

@@ -27,13 +27,14 @@ from crashalgos.experiments.statistics import ALPHA, Estimate, Pair
 LADDER_FILE = "ladder.md"
 
 NOTE = (
-    "A gain is the mean difference to the rung below, over the seeds that both ran, with its 95 % bootstrap interval; * where "
-    "a permutation test says p < 0.05, adjusted (Benjamini–Hochberg) over the table of all environments, or over the tables "
-    "of single environments together. In an environment with fewer than 6 seeds no test can say so, and with fewer than about "
-    "ten runs the intervals are too narrow. *Final*: the deterministic return of the last evaluation. *Area*: the area under "
-    "the learning curve of the deterministic evaluations, divided by the steps. *At equal time*: the returns at the time at "
-    "which the faster of the two has made its steps, each run by its own clock, interpolated between evaluations; the slower "
-    "one is read in the middle of its training then, with its schedules where they are in the middle."
+    "A gain is the mean difference to the rung below, over the seeds that both ran, with its 95 % bootstrap interval; * "
+    "where a permutation test says p < 0.05, adjusted (Benjamini–Hochberg) over the table of all environments, or over the "
+    "tables of single environments together. In an environment with fewer than 6 seeds no test can say so; with 10 seeds, "
+    "for which p is at least 0.002, a gain that stands alone among many cannot have a star; with fewer than about ten runs "
+    "the intervals are too narrow. *Final*: the deterministic return of the last evaluation. *Area*: the area under the "
+    "learning curve of the deterministic evaluations, divided by the steps. *At equal time*: for each seed the returns when "
+    "the faster of the two runs has made its steps, interpolated between evaluations; the slower one is in the middle of "
+    "its training then, and so are its schedules."
 )
 
 
@@ -51,46 +52,55 @@ class Rung:
     lower: Contender
     upper: Contender
 
-    def runs(self) -> tuple[list[Run], list[Run]]:
-        """:return: the runs of both, of the seeds that both ran, in the same order"""
+    def runs(self) -> list[tuple[Run, Run]]:
+        """:return: lower and upper run of each seed that both ran"""
         lower, upper = ({run.seed: run for run in self.results.cell(one, self.env)} for one in (self.lower, self.upper))
-        common = sorted(lower.keys() & upper.keys())
-        return [lower[seed] for seed in common], [upper[seed] for seed in common]
+        return [(lower[seed], upper[seed]) for seed in sorted(lower.keys() & upper.keys())]
 
     def equal_time(self) -> float:
-        """:return: seconds that the faster of the two needs for its training, the median of its runs"""
-        return min(float(np.median([run.deterministic.seconds[-1] for run in runs])) for runs in self.runs())
+        """:return: seconds that the faster of the two runs of a seed needs for its training, the median over seeds"""
+        return float(np.median([equal_time(low, high) for low, high in self.runs()]))
 
 
-Measure = Callable[[Run, Rung], float]
+#: Of a run, beside the other run of its seed
+Measure = Callable[[Run, Run], float]
 
 
-def final(run: Run, rung: Rung) -> float:
+def final(run: Run, other: Run) -> float:
     """
-    :param run: a run of the rung
-    :param rung: the rung
+    :param run: a run
+    :param other: the other of its seed
     :return: the deterministic return of its last evaluation
     """
     return run.score
 
 
-def area(run: Run, rung: Rung) -> float:
+def area(run: Run, other: Run) -> float:
     """
-    :param run: a run of the rung
-    :param rung: the rung
+    :param run: a run
+    :param other: the other of its seed
     :return: the area under its learning curve, divided by the steps
     """
     curve = run.deterministic
     return float(np.trapezoid(curve.returns, curve.steps) / (curve.steps[-1] - curve.steps[0]))
 
 
-def at_equal_time(run: Run, rung: Rung) -> float:
+def equal_time(run: Run, other: Run) -> float:
     """
-    :param run: a run of the rung
-    :param rung: the rung
-    :return: the run's return when the faster of the two contenders has made its steps
+    :param run: a run
+    :param other: the other of its seed
+    :return: seconds that the faster of the two needs for its training
     """
-    return float(np.interp(rung.equal_time(), run.deterministic.seconds, run.deterministic.returns))
+    return float(min(run.deterministic.seconds[-1], other.deterministic.seconds[-1]))
+
+
+def at_equal_time(run: Run, other: Run) -> float:
+    """
+    :param run: a run
+    :param other: the other of its seed
+    :return: its return when the faster of the two has made its steps, interpolated
+    """
+    return float(np.interp(equal_time(run, other), run.deterministic.seconds, run.deterministic.returns))
 
 
 MEASURES: dict[str, Measure] = {"final": final, "area": area, "at equal time": at_equal_time}
@@ -106,28 +116,29 @@ def rungs_of(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]]) -
     rungs = []
     for results in comparisons:
         by_name = {contender.name: contender for contender in results.contenders}
-        rungs += [Rung(results, env, by_name[lower], by_name[upper]) for env in results.envs for lower, upper in names]
-    return [rung for rung in rungs if rung.runs()[0]]
+        there = [(by_name[lower], by_name[upper]) for lower, upper in names if {lower, upper} <= by_name.keys()]
+        rungs += [Rung(results, env, lower, upper) for env in results.envs for lower, upper in there]
+    return [rung for rung in rungs if rung.runs()]
 
 
 def compare(rung: Rung, measure: Measure) -> Pair:
     """
     :param rung: a rung
-    :param measure: of a run
+    :param measure: what is compared
     :return: upper against lower
     """
-    lower, upper = ({run.seed: measure(run, rung) for run in runs} for runs in rung.runs())
+    lower = {low.seed: measure(low, high) for low, high in rung.runs()}
+    upper = {high.seed: measure(high, low) for low, high in rung.runs()}
     return statistics.compare(upper, lower, scale=rung.results.references[rung.env].scale)
 
 
 def differences(rung: Rung, measure: Measure) -> np.ndarray:
     """
     :param rung: a rung
-    :param measure: of a run
+    :param measure: what is compared
     :return: of each seed that both ran, the gain in units of the environment's reference range, shape (n_seeds,)
     """
-    lower, upper = rung.runs()
-    gains = [measure(high, rung) - measure(low, rung) for low, high in zip(lower, upper, strict=True)]
+    gains = [measure(high, low) - measure(low, high) for low, high in rung.runs()]
     return np.array(gains) / (rung.results.references[rung.env].scale or 1.0)
 
 

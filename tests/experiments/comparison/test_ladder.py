@@ -16,7 +16,7 @@ ENV = "CartPole-v1"  # the reference range is 500 − 22.2
 def two_rungs(folder: Path, env: str = ENV, n_seeds: int = 3) -> Results:
     """
     Returns at steps 0, 100, 200. Low takes 2 seconds for its 200 steps, but seed 0 takes 1 and seed 2 takes 4. High takes 4,
-    but seed 2 takes 8. Equal time is low's median: 2 seconds.
+    but seed 2 takes 8.
     """
     low = {("low", env, seed): (0.0, 10.0, 20.0 + seed) for seed in range(n_seeds)}
     high = {("high", env, seed): (0.0, 40.0, 100.0) for seed in range(n_seeds)}
@@ -35,10 +35,10 @@ def test_gains(tmp_path: Path) -> None:
     assert (rung.env, rung.lower.name, rung.upper.name, rung.equal_time()) == (ENV, "low", "high", 2.0)
     found = {name: compare(rung, measure) for name, measure in MEASURES.items()}
     # Final: 100 − the mean of 20, 21, 22. Area, by trapezoids: (0/2 + 40 + 100/2)/2 = 45 against (10 + 21/2)/2 = 10.25.
-    # At 2 seconds: of low seeds 0 and 1 are done (20, 21), seed 2 has half of its time behind it (10). Of high seeds 0 and 1
-    # have made 100 steps (40), seed 2 is in the middle of the first 100 (20). (40 + 40 + 20 − 20 − 21 − 10)/3.
+    # At equal time, 1, 2 and 4 seconds: low is done (20, 21, 22); high's seed 0 is in the middle of its first 100 steps (20),
+    # seeds 1 and 2 have made 100 (40). (20 + 40 + 40 − 20 − 21 − 22)/3.
     assert {name: pair.difference for name, pair in found.items()} == pytest.approx(
-        {"final": 79.0, "area": 34.75, "at equal time": 49 / 3}
+        {"final": 79.0, "area": 34.75, "at equal time": 37 / 3}
     )
     assert all(pair.paired and pair.n_a == 3 for pair in found.values())
     np.testing.assert_allclose(differences(rung, MEASURES["final"]), np.array([80.0, 79.0, 78.0]) / 477.8)
@@ -65,6 +65,16 @@ def test_a_noisy_clock_makes_no_gain_at_equal_time(tmp_path: Path) -> None:
         p.append(statistics.mean_over_tasks([differences(rung, MEASURES["at equal time"])], n_resamples=10)[1])
     # Binomial(60, 0.1): more than 14 has a probability below 0.1 %.
     assert sum(value < 0.1 for value in p) <= 14
+
+
+def test_a_noisy_clock_does_not_cut_the_faster_one_short(tmp_path: Path) -> None:
+    """Both learn as fast in steps; low makes them in half of the time, give or take a third: high is half as far then."""
+    rng = np.random.default_rng(0)
+    returns = {(name, ENV, seed): (0.0, 50.0, 100.0) for name in ("low", "high") for seed in range(400)}
+    seconds = {key: float(rng.uniform(0.67, 1.33)) * (1.0 if key[0] == "low" else 2.0) for key in returns}
+    rung = only_rung(load(write_folder(tmp_path / "out", returns, seconds=seconds)))
+    # Low's return is 100 for every seed whose low run is the faster one; a single time for all would give a gain of −41
+    assert compare(rung, MEASURES["at equal time"]).difference == pytest.approx(-48.0, abs=2.5)
 
 
 def test_the_page_and_its_figures(tmp_path: Path) -> None:
