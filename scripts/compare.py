@@ -32,7 +32,7 @@ from crashalgos.experiments.options import command
 from crashalgos.experiments.ray_executor import RayExecutor
 from crashalgos.experiments.run import NotApplicable, RunConfig, check, untuned
 from crashalgos.experiments.signals import interrupt_on_sigterm
-from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
+from crashalgos.experiments.wandb_runs import choose_wandb_mode, wandb_place
 
 # The options that shape the results.
 SHAPING = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "checkpoint_freq", "device")
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line)
     try:
         if options.track:
-            go_offline_if_unreachable()
+            choose_wandb_mode()
         outcomes = run_grid(runs, executor, folder, identity, free=FREE)
         show(outcomes, no_cells, folder, options, tags)
     except ValueError as error:

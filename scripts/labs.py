@@ -17,7 +17,7 @@ from crashalgos.experiments.options import command
 from crashalgos.experiments.registry import find_algorithm
 from crashalgos.experiments.run import RunConfig, RunResult, check
 from crashalgos.experiments.settings import HYPERPARAMS, parse_settings, read_yaml
-from crashalgos.experiments.wandb_runs import go_offline_if_unreachable, wandb_place
+from crashalgos.experiments.wandb_runs import choose_wandb_mode, wandb_place
 
 TITLE = "The labs again: 20 trajectories an update, {} updates"
 COLUMNS = ("environment", "algorithm", "result", "each seed", "the lab")
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if config.seed == 0:
                 check(config)
         if options.track:
-            go_offline_if_unreachable()
+            choose_wandb_mode()
         outcomes = run_grid(configs, LocalExecutor(options.jobs), folder, identity_of(options, configs), unit="update")
         show(outcomes, folder, options)
     except ValueError as error:

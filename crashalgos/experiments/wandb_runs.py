@@ -15,27 +15,49 @@ from crashalgos.experiments.run import RunResult
 SECONDS_TO_CONNECT = 3.0
 
 
-def go_offline_if_unreachable() -> None:
-    """Set ``WANDB_MODE=offline`` if W&B's server cannot be reached: each run would find that out anew, in half a minute."""
+def choose_wandb_mode() -> None:
+    """
+    Set ``WANDB_MODE=offline``, and say why in one line, where W&B would ask for a key, or where its server cannot be reached,
+    does not answer or refuses the key: each run would find that out anew, in half a minute.
+    """
     if os.environ.get("WANDB_MODE", "online") != "online":
         return
-    try:
-        import wandb
-
-        url = wandb.setup().settings.base_url
-        wandb.teardown()
-    except Exception:  # the runs report what is wrong with W&B, and go on
-        return
-    server = urlsplit(url)
-    host = server.hostname or ""
-    if server.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
-        return
-    try:
-        address = host, server.port or (80 if server.scheme == "http" else 443)
-        socket.create_connection(address, timeout=SECONDS_TO_CONNECT).close()
-    except OSError as error:
+    obstacle = _obstacle()
+    if obstacle:
         os.environ["WANDB_MODE"] = "offline"
-        print(f"W&B: {url} cannot be reached ({error}); the runs are offline")
+        print(f"W&B: {obstacle}; what is tracked is offline")
+
+
+def _obstacle() -> str:
+    """:return: why nothing can go online; empty if it can"""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    try:
+        url = wandb.setup().settings.base_url
+        if not _reached_by_proxy(url):
+            address = urlsplit(url)
+            port = address.port or (80 if address.scheme == "http" else 443)
+            try:
+                socket.create_connection((address.hostname or "", port), timeout=SECONDS_TO_CONNECT).close()
+            except OSError as error:
+                return f"{url} cannot be reached ({error})"
+        if not wandb.login(prompt=False, verify=True):
+            return "no API key (`wandb login` makes runs online)"
+    except Exception as error:
+        return f"{error} (if it is the key: `wandb login --relogin`, or WANDB_API_KEY)"
+    finally:
+        wandb.teardown()  # it reads the environment once
+    return ""
+
+
+def _reached_by_proxy(url: str) -> bool:
+    """
+    :param url: of a server
+    :return: whether requests to it go to a proxy
+    """
+    place = urlsplit(url)
+    return place.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(place.hostname or "")
 
 
 def wandb_place(outcomes: Sequence[Outcome]) -> str:

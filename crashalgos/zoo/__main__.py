@@ -1,13 +1,13 @@
 """RL Zoo's command lines with the three algorithms: ``python -m crashalgos.zoo train --algo crash_ppo --env CartPole-v1``."""
 
 import argparse
-import os
 import runpy
 import sys
 from collections.abc import Sequence
 
 from crashalgos.experiments.registry import nearest
 from crashalgos.experiments.settings import read_yaml
+from crashalgos.experiments.wandb_runs import choose_wandb_mode
 from crashalgos.zoo.registration import NAMES, register, settings_file
 
 PROGRAM = "python -m crashalgos.zoo"
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return refuse(str(error))
     if given.track and command == "train":
-        choose_wandb_mode()
+        choose_wandb_mode()  # the Zoo would prompt, wait, or end with W&B's error
     # Of an option that is given twice the Zoo takes the last.
     sys.argv = [f"{PROGRAM} {command}", *defaults, *arguments]
     runpy.run_module(f"rl_zoo3.{command}", run_name="__main__")
@@ -118,21 +118,6 @@ def check_tuned(zoo_name: str, env_id: str) -> None:
             f"to train with the defaults write '{env_id}: {{n_timesteps: 100000, policy: MlpPolicy}}' to a file, and give it "
             "with --conf-file FILE.yml"
         )
-
-
-def choose_wandb_mode() -> None:
-    """Set ``WANDB_MODE=offline`` where W&B would ask for a key or wait for a network, and say so in one line."""
-    import wandb
-
-    from crashalgos.experiments.wandb_runs import go_offline_if_unreachable
-
-    go_offline_if_unreachable()
-    if os.environ.get("WANDB_MODE"):
-        return
-    if not wandb.login(prompt=False, verify=False):
-        os.environ["WANDB_MODE"] = "offline"
-        print("W&B: no API key, so the run is offline (`wandb login` makes runs online)")
-    wandb.teardown()  # it reads the environment once
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -9,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import wandb
 
 from crashalgos.experiments import grid
 from crashalgos.experiments.folder import LOG_FILE, claimed
 from crashalgos.experiments.grid import LocalExecutor, Outcomes, RunFailure, run_grid
 from crashalgos.experiments.run import RunConfig, RunResult, run
 from crashalgos.experiments.settings import Settings
-from crashalgos.experiments.wandb_runs import go_offline_if_unreachable
 
 ROOT = Path(__file__).parents[2]
 ENV = "crash_env:Crash-v0"
@@ -136,39 +133,6 @@ def has_members(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-@pytest.mark.parametrize(("mode", "listens", "expected"), [(None, False, "offline"), ("online", True, "online")])
-def test_runs_are_offline_if_the_server_cannot_be_reached(
-    mode: str | None, listens: bool, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        if listens:
-            server.listen()
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-        monkeypatch.setenv("WANDB_BASE_URL", url)
-        # Set first, so that what the function sets is undone.
-        monkeypatch.setenv("WANDB_MODE", "online")
-        if mode is None:
-            del os.environ["WANDB_MODE"]
-        wandb.teardown()  # W&B reads the environment once per session
-        go_offline_if_unreachable()
-    assert os.environ["WANDB_MODE"] == expected
-    output = capsys.readouterr().out
-    assert output.count("\n") == (0 if listens else 1)
-    assert listens or output.startswith(f"W&B: {url} cannot be reached (")
-
-
-@pytest.mark.parametrize("mode", ["offline", "disabled"])
-def test_where_nothing_goes_online_no_server_is_looked_for(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(*args: object, **kwargs: object) -> None:
-        raise AssertionError("a connection")
-
-    monkeypatch.setattr(socket, "create_connection", connect)
-    monkeypatch.setenv("WANDB_MODE", mode)
-    go_offline_if_unreachable()
-    assert os.environ["WANDB_MODE"] == mode
 
 
 def test_all_processes_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:

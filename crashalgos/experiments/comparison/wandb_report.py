@@ -47,7 +47,7 @@ def log_report(results: Results, project: str, tags: Iterable[str] = ()) -> str 
         return state["place"]
     hint = ""
     try:
-        run, _, _ = begin_run(
+        run, offline_because, _ = begin_run(
             # What began on disk stays there, as WandbCallback has it: `wandb sync` puts the parts together.
             "offline" if state.get("offline") else None,
             project=project,
@@ -63,6 +63,8 @@ def log_report(results: Results, project: str, tags: Iterable[str] = ()) -> str 
         hint = f"; to upload it later: wandb sync {'' if run.offline else '--no-skip-online '}{shlex.quote(str(folder))}"
         state = {"run_id": run.id, "offline": run.offline, "place": str(folder) if run.offline else run.url}
         write_json(state_file, state)
+        if offline_because is not None:
+            warnings.warn(f"W&B: the report is offline ({offline_because}){hint}", stacklevel=2)
         try:
             log_content(run, results)
         except Exception:
