@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from crashalgos.common.files import remove_unfinished
 from crashalgos.experiments.folder import CONFIG_FILE, LOG_FILE, claimed, make_folder, redirect_output, write_json
 from crashalgos.experiments.run import RunConfig, RunResult, finished, run
 from crashalgos.experiments.signals import interrupt_on_sigterm
@@ -90,6 +91,7 @@ def run_grid(
     # Where nobody watches it move, a line every ten seconds is enough.
     pace = 0.1 if sys.stderr.isatty() else 10.0
     with claimed(folder, identity, free):
+        remove_unfinished(folder)
         write_json(folder / CONFIG_FILE, identity)
         outcomes: dict[int, Outcome] = {
             i: found for i, config in enumerate(configs) if (found := finished(config)) is not None

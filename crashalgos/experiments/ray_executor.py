@@ -31,6 +31,9 @@ SECONDS_FOR_THE_LOST = 120.0
 # How long the grid waits for a node when there is none left.
 SECONDS_FOR_A_NODE = 300.0
 
+# How long a run that has ended waits for room on the disk at home.
+SECONDS_FOR_THE_DISK = 60.0
+
 # What has to be of one version everywhere: with another, the same seed may give other numbers.
 SAME_VERSIONS = ("crashalgos", "stable-baselines3", "torch", "gymnasium", "numpy")
 
@@ -70,12 +73,16 @@ class RayExecutor:
         :param configs: the runs
         :param on_progress: told now and then a run's index, and how much of it is done
         :return: index and outcome of each run, as they come
-        :raises ValueError: if there is no connection to the cluster, or if none of its nodes can take a run
+        :raises ValueError: if there is no connection to the cluster, if none of its nodes can take a run, or if a run wants a
+            GPU by its number
         """
         if not configs:
             return
         import ray
 
+        check_devices(configs)
+        # Ray counts these retries apart, and would have no end of them
+        os.environ.setdefault("RAY_task_oom_retries", str(self.max_retries))
         needs = {"CPU": 1, "GPU": int(any(config.device.startswith("cuda") for config in configs))}
         with connected(self.address, self.jobs), marked({config.folder.absolute().parent for config in configs}) as marks:
             if not has_room(needs):
@@ -145,7 +152,7 @@ class RayExecutor:
         try:
             outcome, files = ray.get(ref)
             if files is not None:
-                bring_home(files, config)
+                bring_home_patiently(files, config)
             return at_home(outcome, config)
         except (
             exceptions.WorkerCrashedError,
@@ -178,6 +185,32 @@ class RayExecutor:
         finally:
             for ref in waiting:
                 ray.cancel(ref, force=True)
+
+
+def check_devices(configs: Iterable[RunConfig]) -> None:
+    """
+    :param configs: runs
+    :raises ValueError: if one wants a GPU by its number
+    """
+    for config in configs:
+        if config.device.startswith("cuda:"):
+            raise ValueError(f"device={config.device!r}: Ray gives each run a GPU of its own, which is 'cuda' there")
+
+
+def bring_home_patiently(files: bytes, config: RunConfig) -> None:
+    """
+    :param files: of the run's folder elsewhere, which is gone: this is all there is of it
+    :param config: the run
+    :raises OSError: if there is no room for it, and none comes
+    """
+    deadline = time.monotonic() + SECONDS_FOR_THE_DISK
+    while True:
+        try:
+            return bring_home(files, config)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def check_address(address: str) -> None:

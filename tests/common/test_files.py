@@ -31,6 +31,8 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "other.txt") as temporary:
         temporary.touch()
         temporary.with_name(temporary.name + "2").touch()
+        temporary.with_name(temporary.name + "3").mkdir()
+        (temporary.with_name(temporary.name + "3") / "part").touch()
         raise KeyboardInterrupt
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]

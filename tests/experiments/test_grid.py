@@ -135,6 +135,13 @@ def has_members(group: int) -> bool:
     return True
 
 
+def test_what_a_killed_grid_left_unfinished_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-run").mkdir()
+    (tmp_path / ".tmp-shared-1").touch()
+    assert run_grid([], LocalExecutor(1), tmp_path, {"what": "it is"}) == []
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.json"}
+
+
 def test_all_processes_have_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     class Stubborn:
         killed = False

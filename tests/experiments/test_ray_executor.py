@@ -1,6 +1,8 @@
 """A cluster of two nodes, both on this machine: a grid comes to the same there as in processes of this machine."""
 
+import errno
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -17,7 +19,7 @@ from crashalgos.experiments import ray_executor
 from crashalgos.experiments.callbacks import ReportProgress
 from crashalgos.experiments.folder import LOG_FILE, FolderInUse, claimed, read_status
 from crashalgos.experiments.grid import Outcome, RunFailure, run_grid
-from crashalgos.experiments.ray_executor import RayExecutor, check_versions, run_patiently
+from crashalgos.experiments.ray_executor import RayExecutor, bring_home_patiently, check_versions, run_patiently
 from crashalgos.experiments.registry import algorithm_class
 from crashalgos.experiments.run import RunConfig, RunResult, finished, run
 from crashalgos.experiments.settings import Settings
@@ -25,6 +27,7 @@ from tests.experiments.test_grid import make_configs
 from tests.experiments.test_kills import rows, same
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 CHECKPOINT_FREQ = 32
 
 
@@ -320,6 +323,51 @@ def test_a_run_waits_for_a_process_that_was_given_up(tmp_path: Path, monkeypatch
     monkeypatch.setattr(ray_executor, "SECONDS_FOR_THE_LOST", 0.1)
     with claimed(config.folder, config.as_dict(), ()), pytest.raises(FolderInUse):
         run_patiently(config, lambda done: None)
+
+
+def test_a_folder_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (config,) = make_configs(tmp_path, (0,))
+    tried: list[bytes] = []
+
+    def full_twice(files: bytes, config: RunConfig) -> None:
+        tried.append(files)
+        if len(tried) < 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ray_executor, "bring_home", full_twice)
+    monkeypatch.setattr(ray_executor, "SECONDS_BETWEEN_LOOKS", 0.01)
+    bring_home_patiently(b"files", config)
+    assert tried == [b"files"] * 3
+    tried.clear()
+    monkeypatch.setattr(ray_executor, "SECONDS_FOR_THE_DISK", -1.0)
+    with pytest.raises(OSError, match="No space left"):
+        bring_home_patiently(b"files", config)
+
+
+def test_a_gpu_by_its_number_is_refused(tmp_path: Path) -> None:
+    configs = [replace(config, device="cuda:1") for config in make_configs(tmp_path, (0,))]
+    with pytest.raises(ValueError, match="device='cuda:1': Ray gives each run a GPU of its own, which is 'cuda' there"):
+        next(RayExecutor().run(configs, lambda *news: None))
+    assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_for_want_of_memory_again_and_again_ends(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from crashalgos.experiments.ray_executor import RayExecutor
+from tests.experiments.test_grid import make_configs
+[(_, failure)] = RayExecutor(jobs=1, max_retries=1).run(make_configs(Path({str(tmp_path)!r}), (0,)), lambda *news: None)
+print(failure.reason)
+"""
+    # Ray's limit is a hundredth of the memory, which is in use already
+    variables = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "200"}
+    environment = os.environ | variables | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert "running low on memory" in done.stdout, done.stderr
+    assert "the run's node or process died 2 times before it had a result" in done.stdout
 
 
 def test_what_a_task_is_told_is_not_printed() -> None:

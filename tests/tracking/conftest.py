@@ -10,6 +10,9 @@ from wandb.util import get_core_path
 
 from tests.wandb_server import WandbServer
 
+# What clients ask for, and go on without: the name of an artifact's type, and who hosts the server
+CLIENTS_DO_WITHOUT = {"ArtifactType", "OrganizationCoreWeaveOrganizationID"}
+
 
 @pytest.fixture(autouse=True)
 def no_account(monkeypatch, tmp_path):
@@ -66,6 +69,7 @@ def server(monkeypatch):
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
         yield server
+        assert set(server.unknown) <= CLIENTS_DO_WITHOUT
 
 
 @pytest.fixture
