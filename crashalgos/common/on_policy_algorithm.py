@@ -519,7 +519,7 @@ def _truncated_at(info: dict[str, Any]) -> Any | None:
 
 
 def _lacks_final_observation(info: dict[str, Any]) -> bool:
-    """Whether an episode was cut off by a time limit, and where it went on is not known."""
+    """Whether an episode was cut off by a time limit, and the vec env has not said where."""
     return info.get("TimeLimit.truncated", False) and info.get("terminal_observation") is None
 
 
