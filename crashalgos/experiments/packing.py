@@ -4,11 +4,15 @@ import io
 import os
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 
 from crashalgos.common.files import is_unfinished
 from crashalgos.experiments.folder import CONFIG_FILE, LOCK_FILE, LOG_FILE, STATUS_FILE, claimed, clear, write_json
 from crashalgos.experiments.run import FREE, RunConfig
+
+# How long a folder waits for room on the disk at home, and how long between two tries.
+SECONDS_FOR_THE_DISK, SECONDS_BETWEEN_TRIES = 60.0, 0.5
 
 
 def pack(folder: Path) -> bytes:
@@ -55,6 +59,22 @@ def bring_home(files: bytes, config: RunConfig) -> None:
                 clear(folder, keep={LOG_FILE, *(kept.parts[0] for kept in names)})
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(beside) / name, folder / name)
+
+
+def bring_home_patiently(files: bytes, config: RunConfig) -> None:
+    """
+    :param files: of the run's folder elsewhere, which is gone: this is all there is of it
+    :param config: the run
+    :raises OSError: if there is no room for it, and none comes
+    """
+    deadline = time.monotonic() + SECONDS_FOR_THE_DISK
+    while True:
+        try:
+            return bring_home(files, config)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(SECONDS_BETWEEN_TRIES)
 
 
 def append(file: Path, other: Path) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from crashalgos.common.run_config import versions
 from crashalgos.experiments.folder import LOG_FILE, FolderInUse, make_folder, redirect_output
 from crashalgos.experiments.grid import SECONDS_TO_STOP, Outcome, Outcomes, RunFailure, available_cores
-from crashalgos.experiments.packing import bring_home, pack, unpack
+from crashalgos.experiments.packing import bring_home_patiently, pack, unpack
 from crashalgos.experiments.run import CHECKPOINT_FILE, RunConfig, RunResult, run
 
 # How long a cluster may take to answer.
@@ -30,9 +30,6 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_FOR_THE_LOST = 120.0
 # How long the grid waits for a node when there is none left.
 SECONDS_FOR_A_NODE = 300.0
-
-# How long a run that has ended waits for room on the disk at home.
-SECONDS_FOR_THE_DISK = 60.0
 
 # What has to be of one version everywhere: with another, the same seed may give other numbers.
 SAME_VERSIONS = ("crashalgos", "stable-baselines3", "torch", "gymnasium", "numpy")
@@ -195,22 +192,6 @@ def check_devices(configs: Iterable[RunConfig]) -> None:
     for config in configs:
         if config.device.startswith("cuda:"):
             raise ValueError(f"device={config.device!r}: Ray gives each run a GPU of its own, which is 'cuda' there")
-
-
-def bring_home_patiently(files: bytes, config: RunConfig) -> None:
-    """
-    :param files: of the run's folder elsewhere, which is gone: this is all there is of it
-    :param config: the run
-    :raises OSError: if there is no room for it, and none comes
-    """
-    deadline = time.monotonic() + SECONDS_FOR_THE_DISK
-    while True:
-        try:
-            return bring_home(files, config)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def check_address(address: str) -> None:

@@ -1,14 +1,16 @@
 """A run's folder comes home as a whole, whatever was there."""
 
+import errno
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from crashalgos.experiments import packing
 from crashalgos.experiments.folder import LOG_FILE, STATUS_FILE, write_json
-from crashalgos.experiments.packing import bring_home, pack, unpack
-from crashalgos.experiments.run import CHECKPOINT_FILE, finished, run
+from crashalgos.experiments.packing import bring_home, bring_home_patiently, pack, unpack
+from crashalgos.experiments.run import CHECKPOINT_FILE, RunConfig, finished, run
 from tests.experiments.test_grid import make_configs
 
 HERE = Path(__file__).parent
@@ -70,3 +72,22 @@ def test_what_travels(tmp_path: Path) -> None:
     unpack(pack(tmp_path / "a"), tmp_path / "b")
     found = {str(path.relative_to(tmp_path / "b")): path.read_text() for path in (tmp_path / "b").rglob("*") if path.is_file()}
     assert found == {"model.zip": "a/model.zip", "wandb/run-1/files/x.json": "a/wandb/run-1/files/x.json"}
+
+
+def test_a_folder_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (config,) = make_configs(tmp_path, (0,))
+    tried: list[bytes] = []
+
+    def full_twice(files: bytes, config: RunConfig) -> None:
+        tried.append(files)
+        if len(tried) < 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(packing, "bring_home", full_twice)
+    monkeypatch.setattr(packing, "SECONDS_BETWEEN_TRIES", 0.01)
+    bring_home_patiently(b"files", config)
+    assert tried == [b"files"] * 3
+    tried.clear()
+    monkeypatch.setattr(packing, "SECONDS_FOR_THE_DISK", -1.0)
+    with pytest.raises(OSError, match="No space left"):
+        bring_home_patiently(b"files", config)

@@ -1,6 +1,5 @@
 """A cluster of two nodes, both on this machine: a grid comes to the same there as in processes of this machine."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from crashalgos.experiments import ray_executor
 from crashalgos.experiments.callbacks import ReportProgress
 from crashalgos.experiments.folder import LOG_FILE, FolderInUse, claimed, read_status
 from crashalgos.experiments.grid import Outcome, RunFailure, run_grid
-from crashalgos.experiments.ray_executor import RayExecutor, bring_home_patiently, check_versions, run_patiently
+from crashalgos.experiments.ray_executor import RayExecutor, check_versions, run_patiently
 from crashalgos.experiments.registry import algorithm_class
 from crashalgos.experiments.run import RunConfig, RunResult, finished, run
 from crashalgos.experiments.settings import Settings
@@ -323,25 +322,6 @@ def test_a_run_waits_for_a_process_that_was_given_up(tmp_path: Path, monkeypatch
     monkeypatch.setattr(ray_executor, "SECONDS_FOR_THE_LOST", 0.1)
     with claimed(config.folder, config.as_dict(), ()), pytest.raises(FolderInUse):
         run_patiently(config, lambda done: None)
-
-
-def test_a_folder_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (config,) = make_configs(tmp_path, (0,))
-    tried: list[bytes] = []
-
-    def full_twice(files: bytes, config: RunConfig) -> None:
-        tried.append(files)
-        if len(tried) < 3:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(ray_executor, "bring_home", full_twice)
-    monkeypatch.setattr(ray_executor, "SECONDS_BETWEEN_LOOKS", 0.01)
-    bring_home_patiently(b"files", config)
-    assert tried == [b"files"] * 3
-    tried.clear()
-    monkeypatch.setattr(ray_executor, "SECONDS_FOR_THE_DISK", -1.0)
-    with pytest.raises(OSError, match="No space left"):
-        bring_home_patiently(b"files", config)
 
 
 def test_a_gpu_by_its_number_is_refused(tmp_path: Path) -> None:
