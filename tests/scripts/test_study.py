@@ -86,8 +86,8 @@ def test_a_study_from_its_file_to_its_page(
     assert asked[0].algos == ("low=reinforce{n_trajectories: 8}", "baseline-pg") and not asked[0].track
     assert (asked[0].seeds, asked[0].n_timesteps, asked[0].jobs) == (3, 200, 2)
     page = (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8")
-    assert page.count("| LOW → BASELINE-PG | +80.0") == 2
-    assert all((tmp_path / "out" / name).exists() for name in ("ladder.png", "peers.png"))
+    assert page.count("| low → baseline-pg | +80.0") == 2
+    assert all((tmp_path / "out" / name).exists() for name in ("gains.png", "ladder.png", "peers.png"))
 
     (tmp_path / "out" / "ladder.md").unlink()
     assert study.main([*arguments, "--no-train"]) == 0 and len(asked) == 2

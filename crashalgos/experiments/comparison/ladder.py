@@ -4,13 +4,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from crashalgos.common.files import write_text
 from crashalgos.experiments import statistics
 from crashalgos.experiments.comparison.figures import (
+    COLORS,
+    MARKERS,
     PANEL,
     add_legend,
     band_patch,
@@ -18,6 +23,7 @@ from crashalgos.experiments.comparison.figures import (
     house_style,
     label_steps,
     save,
+    shade_groups,
 )
 from crashalgos.experiments.comparison.report import decimals, interval, iqm_of, mean_score, number
 from crashalgos.experiments.comparison.results import Contender, Results, Run
@@ -104,6 +110,34 @@ def at_equal_time(run: Run, other: Run) -> float:
 
 
 MEASURES: dict[str, Measure] = {"final": final, "area": area, "at equal time": at_equal_time}
+# Those that are drawn, and their headings
+DRAWN = {"final": "at equal environment steps", "at equal time": "at equal wall-clock time"}
+
+
+@dataclass(frozen=True)
+class Overall:
+    """
+    :param n_envs: in how many environments the rung is
+    :param gain: in units of the reference range, the mean over the environments
+    :param q: its adjusted p-value
+    """
+
+    n_envs: int
+    gain: Estimate
+    q: float
+
+
+@dataclass(frozen=True)
+class Gains:
+    """
+    What was found, for each of ``MEASURES``.
+
+    :param single: of each rung in each environment: upper against lower
+    :param overall: of each rung by its title
+    """
+
+    single: dict[Rung, dict[str, Pair]]
+    overall: dict[str, dict[str, Overall]]
 
 
 def rungs_of(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]]) -> list[Rung]:
@@ -142,6 +176,27 @@ def differences(rung: Rung, measure: Measure) -> np.ndarray:
     return np.array(gains) / (rung.results.references[rung.env].scale or 1.0)
 
 
+def find_gains(rungs: Sequence[Rung]) -> Gains:
+    """
+    :param rungs: in all environments
+    :return: what they buy; the tests of single environments are adjusted together, and those over all environments
+    """
+    pairs = iter(statistics.adjust([compare(rung, measure) for rung in rungs for measure in MEASURES.values()]))
+    groups: dict[str, list[Rung]] = {}
+    for rung in rungs:
+        groups.setdefault(title(rung), []).append(rung)
+    found = [
+        statistics.mean_over_tasks([differences(rung, measure) for rung in group])
+        for group in groups.values()
+        for measure in MEASURES.values()
+    ]
+    means = zip((gain for gain, _ in found), statistics.adjust_p([p for _, p in found]), strict=True)
+    return Gains(
+        {rung: {name: next(pairs) for name in MEASURES} for rung in rungs},
+        {name: {measure: Overall(len(group), *next(means)) for measure in MEASURES} for name, group in groups.items()},
+    )
+
+
 def write_ladder(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]], folder: Path) -> list[Path]:
     """
     Write ``ladder.md`` and its figures.
@@ -153,30 +208,36 @@ def write_ladder(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]
     """
     names = list(dict.fromkeys(name for ladder in ladders for name in ladder))
     peers = [contender.name for contender in comparisons[0].contenders if contender.name not in names]
-    drawings = {"ladder.png": names, "peers.png": [ladders[0][-1], *peers]}
-    for file, shown in drawings.items():
+    gains = find_gains(rungs_of(comparisons, ladders))
+    drawings: dict[str, Callable[[], Figure]] = {
+        "gains.png": lambda: gains_figure(gains),
+        # Bands of so many contenders would hide each other
+        "ladder.png": lambda: curves(comparisons, names, bands=False),
+        "peers.png": lambda: curves(comparisons, [ladders[0][-1], *peers], bands=True),
+    }
+    for file, draw in drawings.items():
         with house_style():
-            save(curves(comparisons, shown), folder / file)
-    write_text(folder / LADDER_FILE, markdown(comparisons, ladders))
+            save(draw(), folder / file)
+    write_text(folder / LADDER_FILE, markdown(comparisons, gains))
     return [folder / LADDER_FILE, *(folder / file for file in drawings)]
 
 
-def markdown(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]]) -> str:
+def markdown(comparisons: Sequence[Results], gains: Gains) -> str:
     """
-    :param comparisons: of contenders with the same names, in different environments
-    :param ladders: names of contenders, the lowest first
+    :param comparisons: in different environments
+    :param gains: what was found in them
     :return: tables of scores and gains
     """
-    rungs = rungs_of(comparisons, ladders)
     parts = ["# The ladder", NOTE, "## What each rung buys, over all environments"]
     parts += [
         "In units of the reference range (0: random policy, 1: solved), each environment weighing the same.",
-        over_all(rungs),
+        "![Gains](gains.png)",
+        overall_table(gains.overall),
+        "![Learning curves of the ladder](ladder.png)",
+        "![Learning curves beside the peers](peers.png)",
     ]
-    pairs = iter(statistics.adjust([compare(rung, measure) for rung in rungs for measure in MEASURES.values()]))
-    found = {rung: [next(pairs) for _ in MEASURES] for rung in rungs}
     for results, env in cells(comparisons):
-        here = {rung: of_rung for rung, of_rung in found.items() if rung.results is results and rung.env == env}
+        here = {rung: found for rung, found in gains.single.items() if rung.results is results and rung.env == env}
         parts += [f"## {escape(env)}", "What each rung buys:", gain_table(here), "Every contender:", score_table(results, env)]
     return "\n\n".join(parts) + "\n"
 
@@ -216,44 +277,37 @@ def score_table(results: Results, env: str) -> str:
     return markdown_table(columns, rows, ("contender", "each seed"))
 
 
-def gain_table(found: Mapping[Rung, Sequence[Pair]]) -> str:
+def gain_table(single: Mapping[Rung, Mapping[str, Pair]]) -> str:
     """
-    :param found: of rungs in one environment, for each measure what was found
+    :param single: of rungs in one environment, for each measure what was found
     :return: a line a rung
     """
     rows = []
-    for rung, pairs in found.items():
+    for rung, pairs in single.items():
         digits = decimals(rung.results.references[rung.env].scale)
-        texts = (gain_text(Estimate(pair.difference, pair.low, pair.high), pair.q, digits) for pair in pairs)
-        rows.append((title(rung), *texts, number(rung.equal_time(), 0)))
+        texts = (gain_text(Estimate(pair.difference, pair.low, pair.high), pair.q, digits) for pair in pairs.values())
+        rows.append((escape(title(rung)), *texts, number(rung.equal_time(), 0)))
     return markdown_table(("rung", *MEASURES, "equal time [s]"), rows, ("rung",))
 
 
-def over_all(rungs: Sequence[Rung]) -> str:
+def overall_table(overall: Mapping[str, Mapping[str, Overall]]) -> str:
     """
-    :param rungs: in all environments
-    :return: a line a rung: gains in units of the reference range, the mean over environments
+    :param overall: of each rung by its title, for each measure what was found
+    :return: a line a rung
     """
-    groups: dict[str, list[Rung]] = {}
-    for rung in rungs:
-        groups.setdefault(title(rung), []).append(rung)
-    found = [
-        statistics.mean_over_tasks([differences(rung, measure) for rung in group])
-        for group in groups.values()
-        for measure in MEASURES.values()
-    ]
-    adjusted = statistics.adjust_p([p for _, p in found])
-    texts = iter([gain_text(estimate, q, 3) for (estimate, _), q in zip(found, adjusted, strict=True)])
-    rows = [(name, str(len(group)), *(next(texts) for _ in MEASURES)) for name, group in groups.items()]
+    rows = []
+    for name, found in overall.items():
+        texts = (gain_text(one.gain, one.q, 3) for one in found.values())
+        rows.append((escape(name), str(next(iter(found.values())).n_envs), *texts))
     return markdown_table(("rung", "environments", *MEASURES), rows, ("rung",))
 
 
 def title(rung: Rung) -> str:
     """
     :param rung: a rung
-    :return: what it is called in a table
+    :return: what it is called in tables and figures
     """
-    return f"{escape(rung.lower.label)} → {escape(rung.upper.label)}"
+    return f"{rung.lower.name} → {rung.upper.name}"
 
 
 def gain_text(gain: Estimate, q: float, digits: int) -> str:
@@ -267,10 +321,54 @@ def gain_text(gain: Estimate, q: float, digits: int) -> str:
     return f"{sign}{number(gain.value, digits)} ({interval(gain, digits)}){'*' if q < ALPHA else ''}"
 
 
-def curves(comparisons: Sequence[Results], names: Sequence[str]) -> Figure:
+def gains_figure(gains: Gains) -> Figure:
+    """
+    :param gains: what was found
+    :return: a row a rung, a panel a measure: its gain in each environment, and the mean
+    """
+    titles, envs = list(gains.overall), list(dict.fromkeys(rung.env for rung in gains.single))
+    looks: dict[str, dict[str, Any]] = {
+        env: {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]} for i, env in enumerate(envs)
+    }
+    mean: dict[str, Any] = {"color": "black", "marker": "D", "linewidth": 2.5, "markersize": 6}
+    figure = Figure(figsize=(2 * PANEL[0], 1.2 + 0.12 * (len(envs) + 2) * len(titles)), layout="constrained")
+    panels = figure.subplots(1, len(DRAWN), sharex=True, sharey=True)
+    for panel, (measure, heading) in zip(panels, DRAWN.items(), strict=True):
+        for rung, pairs in gains.single.items():
+            pair, scale = pairs[measure], rung.results.references[rung.env].scale or 1.0
+            gain = Estimate(pair.difference / scale, pair.low / scale, pair.high / scale)
+            place = (envs.index(rung.env) - len(envs) / 2) / (len(envs) + 2)
+            draw_gain(panel, titles.index(title(rung)) + place, gain, looks[rung.env])
+        for row, found in enumerate(gains.overall.values()):
+            draw_gain(panel, row + len(envs) / 2 / (len(envs) + 2), found[measure].gain, mean)
+        panel.axvline(0.0, color="0.3", linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+        panel.set_title(heading)
+        panel.set_xlabel("gain [1 = from a random policy to the reference]")
+        panel.grid(visible=False, axis="y")
+        shade_groups(panel, titles)
+    panels[0].set_yticks(range(len(titles)), titles)
+    panels[0].set_ylim(len(titles) - 0.5, -0.5)
+    handles = [Line2D([], [], linestyle="-", **look) for look in (*looks.values(), mean)]
+    figure.legend(handles, [*envs, "mean over environments"], loc="outside lower center", ncols=4)
+    return figure
+
+
+def draw_gain(panel: Axes, height: float, gain: Estimate, look: Mapping[str, Any]) -> None:
+    """
+    :param panel: where
+    :param height: of the line in it
+    :param gain: in units of the reference range
+    :param look: of its marker and interval
+    """
+    panel.plot([gain.low, gain.high], [height, height], **{"linewidth": 1.5, **look, "marker": ""})
+    panel.plot(gain.value, height, **{"markersize": 5, **look})
+
+
+def curves(comparisons: Sequence[Results], names: Sequence[str], bands: bool) -> Figure:
     """
     :param comparisons: of contenders with the same names, in different environments
     :param names: of the contenders to be shown
+    :param bands: whether with 95 % intervals
     :return: a row of panels an environment: the interquartile mean over steps, and over the median of the runs' seconds
     """
     places = list(cells(comparisons))
@@ -281,6 +379,8 @@ def curves(comparisons: Sequence[Results], names: Sequence[str]) -> Figure:
             curves = [run.deterministic for run in results.cell(contender, env)]
             if curves:
                 band = statistics.curve(np.stack([curve.returns for curve in curves]))
+                if not bands:
+                    band = band._replace(low=band.value, high=band.value)
                 draw_curve(left, contender, curves[0].steps, *band)
                 draw_curve(right, contender, np.median([curve.seconds for curve in curves], axis=0), *band)
         left.set_title(env)
@@ -289,5 +389,5 @@ def curves(comparisons: Sequence[Results], names: Sequence[str]) -> Figure:
         right.set_xlim(left=0)
         right.set_xlabel("training time [s], median of the runs")
         right.sharey(left)
-    add_legend(figure, shown, (band_patch(),))
+    add_legend(figure, shown, (band_patch(),) if bands else ())
     return figure

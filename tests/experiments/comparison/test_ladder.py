@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from crashalgos.experiments import statistics
-from crashalgos.experiments.comparison.ladder import MEASURES, Rung, compare, differences, rungs_of, write_ladder
+from crashalgos.experiments.comparison.ladder import (
+    MEASURES,
+    Rung,
+    compare,
+    differences,
+    find_gains,
+    gains_figure,
+    rungs_of,
+    write_ladder,
+)
 from crashalgos.experiments.comparison.results import Results, load
 from tests.experiments.comparison.folders import write_folder
 
@@ -81,12 +90,29 @@ def test_the_page_and_its_figures(tmp_path: Path) -> None:
     first = two_rungs(tmp_path / "one", n_seeds=8)
     second = two_rungs(tmp_path / "two", "Acrobot-v1", n_seeds=5)  # reference range: 399.1
     files = write_ladder([first, second], [["low", "high"]], tmp_path)
-    assert [file.name for file in files] == ["ladder.md", "ladder.png", "peers.png"] and all(file.exists() for file in files)
+    assert [file.name for file in files] == ["ladder.md", "gains.png", "ladder.png", "peers.png"] and all(
+        file.exists() for file in files
+    )
     page = files[0].read_text()
     assert f"## {ENV}" in page and "## Acrobot-v1" in page
     # Over both environments, final: 80 less the mean seed, 3.5 and 2, in units of 477.8 and 399.1. Eight and thirteen signs
     # that agree are sure, five are not.
-    assert f"| LOW → HIGH | 2 | +{np.mean([76.5 / 477.8, 78 / 399.1]):.3f} (" in page
-    lines = [line for line in page.splitlines() if line.startswith("| LOW → HIGH | +")]
-    assert [line.count("*") for line in lines] == [3, 0] and lines[0].startswith("| LOW → HIGH | +76.5 (")
+    assert f"| low → high | 2 | +{np.mean([76.5 / 477.8, 78 / 399.1]):.3f} (" in page
+    lines = [line for line in page.splitlines() if line.startswith("| low → high | +")]
+    assert [line.count("*") for line in lines] == [3, 0] and lines[0].startswith("| low → high | +76.5 (")
     assert write_ladder([first, second], [["low", "high"]], tmp_path)[0].read_text() == page
+
+
+def test_the_figure_shows_the_gains_in_units_of_the_reference_range(tmp_path: Path) -> None:
+    comparisons = [two_rungs(tmp_path / "one", n_seeds=3), two_rungs(tmp_path / "two", "Acrobot-v1", n_seeds=5)]
+    figure = gains_figure(find_gains(rungs_of(comparisons, [["low", "high"]])))
+    markers = [
+        {float(line.get_xdata()[0]) for line in panel.lines if line.get_marker() not in ("", "None")} for panel in figure.axes
+    ]
+    # At equal time seed 0 gains 20 − 20, the others 40 − (20 + seed)
+    one, two = np.array([0.0, 19.0, 18.0]) / 477.8, np.array([0.0, 19.0, 18.0, 17.0, 16.0]) / 399.1
+    finals = [79.0 / 477.8, 78.0 / 399.1]
+    for found, expected in zip(markers, (finals, [one.mean(), two.mean()]), strict=True):
+        assert sorted(found) == pytest.approx(sorted([*expected, np.mean(expected)]))
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["low → high"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [ENV, "Acrobot-v1", "mean over environments"]
