@@ -1,6 +1,6 @@
 """The estimators against the exact gradient, on an MDP small enough to enumerate: as pure functions, and as the classes."""
 
-from itertools import product
+from itertools import count, product
 
 import gymnasium as gym
 import numpy as np
@@ -144,12 +144,15 @@ def tabular(algorithm, n: int, **kwargs):
 def fill(model, sample: Sample) -> None:
     buffer = model.rollout_buffer
     buffer.reset()
+    states, taken = (th.tensor([x for tau in sample for x in getattr(tau, name)]) for name in ("states", "actions"))
+    with th.no_grad():
+        values, log_probs, _ = model.policy.evaluate_actions(states, taken)
+    steps = count()
     for number, tau in enumerate(sample):
-        for state, action, reward in zip(tau.states, tau.actions, tau.rewards, strict=True):
-            with th.no_grad():
-                values, log_prob, _ = model.policy.evaluate_actions(th.tensor([state]), th.tensor([action]))
+        for state, action, reward, i in zip(tau.states, tau.actions, tau.rewards, steps, strict=False):
             obs, actions, rewards, numbers = (np.array([x]) for x in (state, action, reward, number))
-            buffer.add(obs, actions, rewards, np.array([False]), values, log_prob, numbers)
+            value = None if values is None else values[i]
+            buffer.add(obs, actions, rewards, np.array([False]), value, log_probs[i : i + 1], numbers)
         buffer.end_trajectory(number, None)
     buffer.finish()
     model._evaluate_trajectories(buffer)

@@ -252,14 +252,15 @@ def test_limits_on_waiting(monkeypatch):
 
 
 SCRIPT = """
-import sys
+import os
 from stable_baselines3 import PPO
-from stable_baselines3.common.logger import configure
 from crashalgos.tracking import WandbCallback
-model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1)
-model.set_logger(configure("log", ["csv"]))
-model.learn(96, callback=WandbCallback("p"))
-print("TRAINED")
+for mode in ("as it is", "online"):
+    if mode == "online":
+        os.environ["WANDB_MODE"] = mode
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, n_epochs=1)
+    model.learn(96, callback=WandbCallback("p", name=mode))
+    print("TRAINED")
 """
 
 
@@ -269,15 +270,14 @@ def script_environment(**variables):
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CUDA_VISIBLE_DEVICES": "", **variables}
 
 
-@pytest.mark.parametrize("mode", [{}, {"WANDB_MODE": "online"}])
-def test_no_prompt_in_a_terminal_without_a_key(mode, tmp_path, read_run):
+def test_no_prompt_in_a_terminal_without_a_key(tmp_path, read_run):
     terminal, end = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         stdin=end,
         stdout=end,
         stderr=end,
-        env=script_environment(TERM="xterm", **mode),
+        env=script_environment(TERM="xterm"),
         start_new_session=True,
     )
     os.close(end)
@@ -297,24 +297,27 @@ def test_no_prompt_in_a_terminal_without_a_key(mode, tmp_path, read_run):
         process.wait()
         os.close(terminal)
     text = output.decode()
-    assert "TRAINED" in text and "choice" not in text
-    assert ("UserWarning" in text) == bool(mode)  # asked for online, it says why the run is not
-    [folder] = (tmp_path / "wandb").glob("offline-run-*")
-    assert read_run(folder).series("train/n_updates") == [(64, 1), (96, 2), (96, 3)]
+    assert text.count("TRAINED") == 2 and "choice" not in text
+    # Asked for online, it says why the run is not
+    assert ["UserWarning" in part for part in text.split("TRAINED")] == [False, True, False]
+    runs = [read_run(folder) for folder in (tmp_path / "wandb").glob("offline-run-*")]
+    assert sorted(run.header["display_name"] for run in runs) == ["as it is", "online"]
+    assert all(run.series("train/n_updates") == [(64, 1), (96, 2), (96, 3)] for run in runs)
 
 
-def test_key_without_network(tmp_path, read_run):
-    variables = {"WANDB_API_KEY": "local-" + 40 * "a", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_INIT_TIMEOUT": "3"}
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=script_environment(**variables), capture_output=True, text=True, timeout=240
-    )
-    assert result.returncode == 0 and "TRAINED" in result.stdout, result.stderr
-    assert result.stderr.count("UserWarning: W&B") == 1 and "wandb sync" in result.stderr
+def test_key_without_network(tmp_path, monkeypatch, read_run):
+    monkeypatch.setenv("WANDB_API_KEY", "local-" + 40 * "a")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "3")
+    model, callback = make_model(), WandbCallback("p")
+    model.set_logger(configure(str(tmp_path / "log"), ["csv"]))
+    with pytest.warns(UserWarning, match="W&B: starting the run online failed") as warned:
+        model.learn(3 * N_STEPS, callback=callback)
+    [text] = [str(warning.message) for warning in warned if "W&B" in str(warning.message)]
+    assert "wandb sync" in text and str(callback.run_dir) in text and callback.run_dir.name.startswith("offline-run-")
     with open(tmp_path / "log" / "progress.csv") as file:
         assert [int(row["time/total_timesteps"]) for row in csv.DictReader(file)] == [32, 64, 96]
-    [folder] = (tmp_path / "wandb").glob("offline-run-*")
-    assert str(folder) in result.stderr
-    assert read_run(folder).series("train/n_updates") == [(64, 1), (96, 2), (96, 3)]
+    assert read_run(callback.run_dir).series("train/n_updates") == [(64, 1), (96, 2), (96, 3)]
 
 
 def test_close_ends_the_run_of_a_learn_that_raised(read_run):
