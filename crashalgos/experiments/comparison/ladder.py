@@ -25,7 +25,7 @@ from crashalgos.experiments.comparison.figures import (
     save,
     shade_groups,
 )
-from crashalgos.experiments.comparison.report import decimals, interval, iqm_of, mean_score, number
+from crashalgos.experiments.comparison.report import SCORE_COLUMNS, TEXTS, decimals, interval, number, score_row
 from crashalgos.experiments.comparison.results import Contender, Results, Run
 from crashalgos.experiments.markdown import escape, markdown_table
 from crashalgos.experiments.statistics import ALPHA, Estimate, Pair
@@ -238,7 +238,13 @@ def markdown(comparisons: Sequence[Results], gains: Gains) -> str:
     ]
     for results, env in cells(comparisons):
         here = {rung: found for rung, found in gains.single.items() if rung.results is results and rung.env == env}
-        parts += [f"## {escape(env)}", "What each rung buys:", gain_table(here), "Every contender:", score_table(results, env)]
+        parts += [
+            f"## {escape(env)}",
+            "What each rung buys:",
+            gain_table(here),
+            "Every contender: return of the last evaluation, under the deterministic policy where nothing else is said.",
+            score_table(results, env),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -258,23 +264,11 @@ def score_table(results: Results, env: str) -> str:
     :param env: one of its environments
     :return: a line a contender
     """
-    digits = decimals(results.references[env].scale)
     rows = []
     for contender in results.contenders_of(env):
-        runs = results.cell(contender, env)
-        iqm = iqm_of(runs)
-        rows.append(
-            (
-                escape(contender.label),
-                str(len(runs)),
-                number(mean_score(runs), digits),
-                f"{number(iqm.value, digits)} ({interval(iqm, digits)})",
-                " ".join(number(run.score, digits) for run in runs),
-                number(float(np.median([run.deterministic.seconds[-1] for run in runs])), 0),
-            )
-        )
-    columns = ("contender", "seeds", "final mean", "final IQM (95 % interval)", "each seed", "median seconds")
-    return markdown_table(columns, rows, ("contender", "each seed"))
+        seconds = np.median([run.deterministic.seconds[-1] for run in results.cell(contender, env)])
+        rows.append((*score_row(results, env, contender), number(float(seconds), 0)))
+    return markdown_table((*SCORE_COLUMNS, "median seconds"), rows, TEXTS)
 
 
 def gain_table(single: Mapping[Rung, Mapping[str, Pair]]) -> str:

@@ -100,6 +100,9 @@ def test_the_page_and_its_figures(tmp_path: Path) -> None:
     assert f"| low → high | 2 | +{np.mean([76.5 / 477.8, 78 / 399.1]):.3f} (" in page
     lines = [line for line in page.splitlines() if line.startswith("| low → high | +")]
     assert [line.count("*") for line in lines] == [3, 0] and lines[0].startswith("| low → high | +76.5 (")
+    # The last evaluation: mean, IQM, interval, stochastic mean, each seed; the seconds of the median run
+    each = " ".join(8 * ["100.0"])
+    assert f"| HIGH | 8 | 0–7 | 100.0 | 100.0 | 100.0 to 100.0 | 90.0 | {each} | 4 |" in page
     assert write_ladder([first, second], [["low", "high"]], tmp_path)[0].read_text() == page
 
 
