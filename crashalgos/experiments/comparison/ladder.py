@@ -58,6 +58,11 @@ class Rung:
     lower: Contender
     upper: Contender
 
+    @property
+    def scale(self) -> float:
+        """The width of the environment's reference range; 1 where it has none."""
+        return self.results.references[self.env].scale or 1.0
+
     def runs(self) -> list[tuple[Run, Run]]:
         """:return: lower and upper run of each seed that both ran"""
         lower, upper = ({run.seed: run for run in self.results.cell(one, self.env)} for one in (self.lower, self.upper))
@@ -173,7 +178,7 @@ def differences(rung: Rung, measure: Measure) -> np.ndarray:
     :return: of each seed that both ran, the gain in units of the environment's reference range, shape (n_seeds,)
     """
     gains = [measure(high, low) - measure(low, high) for low, high in rung.runs()]
-    return np.array(gains) / (rung.results.references[rung.env].scale or 1.0)
+    return np.array(gains) / rung.scale
 
 
 def find_gains(rungs: Sequence[Rung]) -> Gains:
@@ -329,8 +334,8 @@ def gains_figure(gains: Gains) -> Figure:
     panels = figure.subplots(1, len(DRAWN), sharex=True, sharey=True)
     for panel, (measure, heading) in zip(panels, DRAWN.items(), strict=True):
         for rung, pairs in gains.single.items():
-            pair, scale = pairs[measure], rung.results.references[rung.env].scale or 1.0
-            gain = Estimate(pair.difference / scale, pair.low / scale, pair.high / scale)
+            pair = pairs[measure]
+            gain = Estimate(*(value / rung.scale for value in (pair.difference, pair.low, pair.high)))
             place = (envs.index(rung.env) - len(envs) / 2) / (len(envs) + 2)
             draw_gain(panel, titles.index(title(rung)) + place, gain, looks[rung.env])
         for row, found in enumerate(gains.overall.values()):
