@@ -72,7 +72,7 @@ def twins(make: Callable[..., Any], total_timesteps: int = 60) -> tuple[Any, Any
     found = []
     for compile in (False, True):
         file.seek(0)
-        model = type(eager).load(file, env=make().get_env(), device="cpu", compile=compile)
+        model = type(eager).load(file, env=make().get_env(), device=eager.device, compile=compile)
         model.set_logger(Logger(None, []))
         model.rollout_buffer = eager.rollout_buffer
         model._current_progress_remaining = eager._current_progress_remaining

@@ -81,7 +81,8 @@ def test_first_minibatch_is_inside_the_range():
     model.learn(1)
     logged = model.logger.name_to_value
     assert logged["train/cases/pos_inside"] + logged["train/cases/neg_inside"] == pytest.approx(1.0)
-    assert logged["train/approx_kl"] == 0 and logged["train/clip_fraction"] == 0
+    # A matrix product of many rows rounds as one of each row on some CPUs, and on others does not
+    assert logged["train/approx_kl"] == pytest.approx(0.0, abs=1e-6) and logged["train/clip_fraction"] == 0
 
 
 def test_kl_estimators_are_means_over_all_minibatches_and_sb3s_is_over_the_last_epoch(monkeypatch):

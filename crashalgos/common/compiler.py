@@ -24,12 +24,17 @@ from stable_baselines3.common.distributions import MultiCategoricalDistribution
 from stable_baselines3.common.policies import BasePolicy
 from torch.distributions import Distribution
 
-#: Graphs of one function that are kept, for models of different shapes: many, because sweeps and tests make many
-_MAX_GRAPHS = 128
+# Gradients are part of a graph; and many graphs of one function are kept, because sweeps and tests make models of many shapes
+_DYNAMO_OPTIONS: dict[str, Any] = {"trace_autograd_ops": True, "recompile_limit": 128}
 # Calling the kernels from Python takes as long as they do, and so does a second thread in a small one: ATen's grain size
 _CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.min_chunk_size": 32768}
-# Of varying sizes a CUDA graph would be recorded for each, and hardly ever be run again
-_CUDA_OPTIONS: dict[str, Any] = {"triton.cudagraphs": True, "triton.cudagraph_skip_dynamic_graphs": True}
+# Of varying sizes a CUDA graph would be recorded for each, and hardly ever be run again. Partitions would make many graphs of
+# one: PyTorch takes the indices of loops for varying sizes there, and what a part passes on to the next can come out wrong
+_CUDA_OPTIONS: dict[str, Any] = {
+    "triton.cudagraphs": True,
+    "triton.cudagraph_skip_dynamic_graphs": True,
+    "graph_partition": False,
+}
 #: How often a model may compile the same function for the same sizes: what asks for more will ask again
 _MAX_COMPILATIONS = 3
 #: A compilation that takes longer than this many seconds is announced
@@ -166,7 +171,7 @@ class Session:
                 if size is None:
                     for tensor in tensors:
                         th._dynamo.mark_dynamic(tensor, 0)
-                with th._dynamo.config.patch(trace_autograd_ops=True), _readable(self._policy):
+                with th._dynamo.config.patch(_DYNAMO_OPTIONS), _readable(self._policy):
                     outputs = _compiled(self._function)(self._policy, *self._constants, varying)
         except Exception as error:
             if _recorder.take() is not None:
@@ -213,9 +218,7 @@ def _wire(call: _Call, tensors: Sequence[th.Tensor], outputs: Figures) -> Callab
 
 @cache
 def _compiled(function: Callable[..., Figures]) -> Callable[..., Figures]:
-    return th.compile(  # type: ignore[call-overload]
-        function, backend=_inductor, fullgraph=True, dynamic=False, recompile_limit=_MAX_GRAPHS
-    )
+    return th.compile(function, backend=_inductor, fullgraph=True, dynamic=False)
 
 
 @contextmanager
