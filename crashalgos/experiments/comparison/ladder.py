@@ -348,7 +348,7 @@ def gains_figure(gains: Gains) -> Figure:
     panels[0].set_yticks(range(len(titles)), titles)
     panels[0].set_ylim(len(titles) - 0.5, -0.5)
     handles = [Line2D([], [], linestyle="-", **look) for look in (*looks.values(), mean)]
-    figure.legend(handles, [*envs, "mean over environments"], loc="outside lower center", ncols=4)
+    figure.legend(handles, [*envs, "mean over environments"], loc="outside lower center", ncols=len(handles))
     return figure
 
 
