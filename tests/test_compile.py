@@ -91,7 +91,9 @@ SLOW = (
     "ppo, advantages as they are",
     "ppo, trajectories",
     "ppo, AdamW",
+    "ppo, observations Discrete",
     "ppo, observations MultiDiscrete",
+    "ppo, dict",
 )
 
 
@@ -214,7 +216,7 @@ def test_actions_are_drawn_from_the_policys_distribution(action):
         assert (np.abs(first.mean(axis=0) - second.mean(axis=0)) < 4.5 * error + 1e-12).all()
 
 
-@pytest.mark.parametrize("path", ["ppo", slow("ppo, trajectories"), "reinforce", slow("baseline_pg")])
+@pytest.mark.parametrize("path", ["ppo", slow("ppo, trajectories"), slow("reinforce"), slow("baseline_pg")])
 def test_the_same_seed_gives_the_same_weights(path):
     models = [make(path, compile=True).learn(200) for _ in range(2)]
     assert same(*models)
@@ -296,10 +298,16 @@ def loaded(model: Any, file: io.BytesIO, **settings: Any) -> Any:
     return type(model).load(file, env=make("ppo").get_env(), device="cpu", **settings)
 
 
-@pytest.mark.parametrize("path", ["ppo", "reinforce", "baseline_pg"])
-@pytest.mark.parametrize("directions", [(False, True), (True, False), (True, True)], ids=["to", "from", "both"])
-def test_a_zip_goes_in_every_direction(path, directions):
-    before, after = directions
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [("ppo", False, True), ("ppo", True, False), ("ppo", True, True), ("reinforce", True, True), ("baseline_pg", True, True)]
+    + [
+        pytest.param(path, *pair, marks=pytest.mark.slow)
+        for path in ("reinforce", "baseline_pg")
+        for pair in ((False, True), (True, False))
+    ],
+)
+def test_a_zip_goes_in_every_direction(path, before, after):
     model = make(path, compile=before).learn(100)
     file = saved(model)
     first = loaded(model, file, compile=after)

@@ -32,7 +32,7 @@ COMPILED = [path for path in PATHS if path not in ("ppo, parts of a block", "ppo
 
 @pytest.fixture(autouse=True)
 def _own_graphs(monkeypatch):
-    # PyTorch has convolutions in TF32, which is exact to 1e-3
+    # PyTorch's default for convolutions is TF32, which is exact to 1e-3
     monkeypatch.setattr(th.backends.cudnn, "allow_tf32", False)
     forget_graphs()
     counters.clear()

@@ -28,8 +28,8 @@ from torch.distributions import Distribution
 _DYNAMO_OPTIONS: dict[str, Any] = {"trace_autograd_ops": True, "recompile_limit": 128}
 # Calling the kernels from Python takes as long as they do, and so does a second thread in a small one: ATen's grain size
 _CPU_OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "cpp.min_chunk_size": 32768}
-# Of varying sizes a CUDA graph would be recorded for each, and hardly ever be run again. Partitions would make many graphs of
-# one: PyTorch takes the indices of loops for varying sizes there, and what a part passes on to the next can come out wrong
+# Of varying sizes a CUDA graph would be recorded for each, and hardly ever be run again. To skip these, PyTorch would
+# partition all graphs, since it takes the indices of loops for varying sizes; with torch 2.11 the norm came out wrong then
 _CUDA_OPTIONS: dict[str, Any] = {
     "triton.cudagraphs": True,
     "triton.cudagraph_skip_dynamic_graphs": True,

@@ -1,6 +1,6 @@
 """The estimators against the exact gradient, on an MDP small enough to enumerate: as pure functions, and as the classes."""
 
-from itertools import count, product
+from itertools import product
 
 import gymnasium as gym
 import numpy as np
@@ -147,12 +147,13 @@ def fill(model, sample: Sample) -> None:
     states, taken = (th.tensor([x for tau in sample for x in getattr(tau, name)]) for name in ("states", "actions"))
     with th.no_grad():
         values, log_probs, _ = model.policy.evaluate_actions(states, taken)
-    steps = count()
+    start = 0
     for number, tau in enumerate(sample):
-        for state, action, reward, i in zip(tau.states, tau.actions, tau.rewards, steps, strict=False):
+        for i, (state, action, reward) in enumerate(zip(tau.states, tau.actions, tau.rewards, strict=True), start):
             obs, actions, rewards, numbers = (np.array([x]) for x in (state, action, reward, number))
             value = None if values is None else values[i]
             buffer.add(obs, actions, rewards, np.array([False]), value, log_probs[i : i + 1], numbers)
+        start += len(tau.states)
         buffer.end_trajectory(number, None)
     buffer.finish()
     model._evaluate_trajectories(buffer)

@@ -18,6 +18,7 @@ import crashalgos
 from crashalgos.experiments.registry import algorithm_class
 from crashalgos.zoo import __main__ as command_line
 from crashalgos.zoo import register, settings_file
+from tests.wandb_server import WandbServer
 
 Zoo = Callable[..., int]
 ROOT = Path(crashalgos.__file__).parents[1]
@@ -52,6 +53,18 @@ def test_train_with_subproc_tracked_and_without_a_key(zoo: Zoo, tmp_path: Path, 
     runs = [tmp_path / "logs" / "crash_reinforce" / f"CartPole-v1_{number}" / "CartPole-v1.zip" for number in (1, 2)]
     subproc, dummy = (weights_of(crashalgos.REINFORCE, agent) for agent in runs)
     assert all(th.equal(one, other) for one, other in zip(subproc, dummy, strict=True))
+
+
+@pytest.mark.slow
+def test_tracked_on_a_server(server: WandbServer) -> None:
+    training = f"train --algo crash_reinforce -n 300 --eval-freq -1 {QUICK} -params n_envs:2 n_trajectories:4"
+    command = [sys.executable, "-m", "crashalgos.zoo", *training.split(), "--track", "-tags", "a"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    assert server.run.exit_code == 0 and server.run.fields["tags"][0] == "a" and server.run.fields["project"] == "sb3"
+    returns = [row["rollout/trajectory_return_mean"] for row in server.run.rows if "rollout/trajectory_return_mean" in row]
+    assert len(returns) >= 2
 
 
 def test_normalised_from_training_to_film(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str], read_run: Any) -> None:

@@ -214,8 +214,8 @@ def write_ladder(comparisons: Sequence[Results], ladders: Sequence[Sequence[str]
     names = list(dict.fromkeys(name for ladder in ladders for name in ladder))
     peers = [contender.name for contender in comparisons[0].contenders if contender.name not in names]
     gains = find_gains(rungs_of(comparisons, ladders))
-    drawings: dict[str, Callable[[], Figure]] = {
-        "gains.png": lambda: gains_figure(gains),
+    drawings: dict[str, Callable[[], Figure]] = {"gains.png": lambda: gains_figure(gains)} if gains.single else {}
+    drawings |= {
         # Bands of so many contenders would hide each other
         "ladder.png": lambda: curves(comparisons, names, bands=False),
         "peers.png": lambda: curves(comparisons, [ladders[0][-1], *peers], bands=True),
@@ -234,13 +234,15 @@ def markdown(comparisons: Sequence[Results], gains: Gains) -> str:
     :return: tables of scores and gains
     """
     parts = ["# The ladder", NOTE, "## What each rung buys, over all environments"]
-    parts += [
-        "In units of the reference range (0: random policy, 1: solved), each environment weighing the same.",
-        "![Gains](gains.png)",
-        overall_table(gains.overall),
-        "![Learning curves of the ladder](ladder.png)",
-        "![Learning curves beside the peers](peers.png)",
-    ]
+    if gains.single:
+        parts += [
+            "In units of the reference range (0: random policy, 1: solved), each environment weighing the same.",
+            "![Gains](gains.png)",
+            overall_table(gains.overall),
+        ]
+    else:
+        parts += ["No seed has been run by both contenders of a rung."]
+    parts += ["![Learning curves of the ladder](ladder.png)", "![Learning curves beside the peers](peers.png)"]
     for results, env in cells(comparisons):
         here = {rung: found for rung, found in gains.single.items() if rung.results is results and rung.env == env}
         parts += [

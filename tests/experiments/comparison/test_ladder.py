@@ -106,16 +106,40 @@ def test_the_page_and_its_figures(tmp_path: Path) -> None:
     assert write_ladder([first, second], [["low", "high"]], tmp_path)[0].read_text() == page
 
 
+def test_a_page_without_a_rung(tmp_path: Path) -> None:
+    returns = {("low", ENV, 0): (0.0, 0.0, 1.0), ("high", ENV, 1): (0.0, 0.0, 1.0)}
+    files = write_ladder([load(write_folder(tmp_path / "none", returns))], [["low", "high"]], tmp_path)
+    assert [file.name for file in files] == ["ladder.md", "ladder.png", "peers.png"]
+    assert "No seed has been run by both" in files[0].read_text() and "gains.png" not in files[0].read_text()
+
+
 def test_the_figure_shows_the_gains_in_units_of_the_reference_range(tmp_path: Path) -> None:
     comparisons = [two_rungs(tmp_path / "one", n_seeds=3), two_rungs(tmp_path / "two", "Acrobot-v1", n_seeds=5)]
-    figure = gains_figure(find_gains(rungs_of(comparisons, [["low", "high"]])))
-    markers = [
-        {float(line.get_xdata()[0]) for line in panel.lines if line.get_marker() not in ("", "None")} for panel in figure.axes
-    ]
+    gains = find_gains(rungs_of(comparisons, [["low", "high"], ["high", "low"]]))
+    figure = gains_figure(gains)
     # At equal time seed 0 gains 20 − 20, the others 40 − (20 + seed)
     one, two = np.array([0.0, 19.0, 18.0]) / 477.8, np.array([0.0, 19.0, 18.0, 17.0, 16.0]) / 399.1
-    finals = [79.0 / 477.8, 78.0 / 399.1]
-    for found, expected in zip(markers, (finals, [one.mean(), two.mean()]), strict=True):
-        assert sorted(found) == pytest.approx(sorted([*expected, np.mean(expected)]))
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["low → high"]
+    at_the_end, at_equal_time = (79.0 / 477.8, 78.0 / 399.1), (one.mean(), two.mean())
+    looks = [handle.get_marker() for handle in figure.legends[0].get_lines()]
+    for panel, measure, (first, second) in zip(
+        figure.axes, ("final", "at equal time"), (at_the_end, at_equal_time), strict=True
+    ):
+        lines = panel.lines[:-1]  # the last one is at 0
+        found = {}
+        for bar, mark in zip(lines[::2], lines[1::2], strict=True):
+            assert bar.get_ydata()[0] == bar.get_ydata()[1] == mark.get_ydata()[0]
+            assert bar.get_color() == mark.get_color()
+            found[round(mark.get_ydata()[0]), mark.get_marker()] = [
+                bar.get_xdata()[0],
+                mark.get_xdata()[0],
+                bar.get_xdata()[1],
+            ]
+        for row, sign in enumerate((1.0, -1.0)):
+            expected = [sign * first, sign * second, sign * (first + second) / 2]
+            assert [found[row, look][1] for look in looks] == pytest.approx(expected)
+        for rung, pairs in gains.single.items():
+            row, look = int(rung.lower.name == "high"), looks[int(rung.env != ENV)]
+            pair, scale = pairs[measure], 477.8 if rung.env == ENV else 399.1
+            assert found[row, look] == pytest.approx([value / scale for value in (pair.low, pair.difference, pair.high)])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["low → high", "high → low"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [ENV, "Acrobot-v1", "mean over environments"]
