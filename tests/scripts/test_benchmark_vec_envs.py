@@ -41,7 +41,8 @@ def test_what_is_trained(tmp_path: Path) -> None:
     assert isinstance(env, VecMonitor) and isinstance(env.venv, GymnasiumVecEnv) and env.num_envs == 2
 
 
-def test_what_takes_part(load_script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_takes_part(load_script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into the working directory
     benchmark = load_script("benchmark")
     monkeypatch.setattr(workloads, "sbx_installed", lambda: True)
     for installed in (True, False):
