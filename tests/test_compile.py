@@ -37,6 +37,7 @@ from tests.envs import ACTION_SPACES, of_spaces, scripted
 from torch.distributions import Distribution
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos.common.compiler import Compiler
 from crashalgos.common.on_policy_algorithm import _forward
 
 
@@ -246,6 +247,20 @@ def test_a_truncated_minibatch_makes_one_graph_more():
     assert n_graphs() - before == 2  # 36 + 36 + 24 samples: a graph for 36, and one for all other sizes
     make("ppo", policy_kwargs=policy_kwargs, compile=True, batch_size=36, n_steps=20).learn(300)
     assert n_graphs() - before == 2  # 36 + 24
+
+
+def _times(policy: Any, factor: int, x: th.Tensor) -> dict[str, th.Tensor]:
+    return {"product": factor * x}
+
+
+def test_one_function_has_a_graph_for_each_of_many_models():
+    """As PyTorch is set, the ninth would run eagerly: sweeps and suites make more in one process."""
+    policy, compiler = make("ppo").policy, Compiler(True)
+    before = n_graphs()
+    for factor in range(2, 22):
+        found = compiler.session(_times, policy, factor, name=f"times {factor}")(th.ones(3))
+        assert found is not None and found["product"].tolist() == [factor] * 3
+    assert compiler.enabled and n_graphs() - before == 20
 
 
 @pytest.mark.parametrize("path", [slow("ppo, trajectories"), "reinforce", slow("baseline_pg")])
