@@ -125,8 +125,8 @@ def _without_code():
         yield
 
 
-def check_that_one_update_agrees(path: str, action: str) -> None:
-    eager, compiled = twins(lambda: make(path, action))
+def check_that_one_update_agrees(path: str, action: str, device: str = "cpu") -> None:
+    eager, compiled = twins(lambda: make(path, action, device=device))
     before = parameters(eager)
     with no_complaint():
         figures, expected = update(compiled), update(eager)

@@ -17,15 +17,15 @@ from torch.profiler import ProfilerActivity, profile
 from crashalgos import PPO, REINFORCE
 from crashalgos.common.random_state import random_state, set_random_state, undisturbed
 from tests.common.test_checkpoint import SMALL, assert_equal, cartpole, everything, learn
-from tests.compiling import forget_graphs, no_complaint, parameters, same, twins, update
+from tests.compiling import forget_graphs, no_complaint, parameters, same
 from tests.parity.cases import CASES
 from tests.parity.test_parity import train
 from tests.parity.trace import differences
-from tests.test_compile import PATHS, make
+from tests.test_compile import PATHS, check_that_one_update_agrees, make
 
 pytestmark = pytest.mark.skipif(not th.cuda.is_available(), reason="no GPU")
 
-#: Those of which SB3 itself is deterministic on a GPU and whose check does not read the model on the CPU
+#: A few of the table's rows, of different policies, spaces and minibatches
 PARITY = ("3 envs", "mlp, Box", "mlp, MultiDiscrete", "cnn, Discrete", "dict, Box", "truncated minibatch", "AdamW")
 COMPILED = [path for path in PATHS if path not in ("ppo, parts of a block", "ppo, observations MultiDiscrete")]
 
@@ -63,14 +63,7 @@ def test_ppo_is_sb3s_ppo(case):
     ("path", "action"), [*((path, "discrete") for path in COMPILED), ("ppo", "box"), ("reinforce", "multi_discrete")]
 )
 def test_one_compiled_update_agrees_with_eager(path, action):
-    eager, compiled = twins(lambda: make(path, action, device="cuda"))
-    with no_complaint():
-        figures, expected = update(compiled), update(eager)
-    assert figures.keys() == expected.keys()
-    for name, value in expected.items():
-        assert figures[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
-    for now, other in zip(parameters(compiled), parameters(eager), strict=True):
-        th.testing.assert_close(now, other, rtol=1e-5, atol=1e-6)
+    check_that_one_update_agrees(path, action, device="cuda")
 
 
 @pytest.mark.parametrize("path", ["ppo", "ppo, images", "ppo, values clipped", "ppo, frozen extractor", "ppo, target KL"])

@@ -379,9 +379,9 @@ def curves(comparisons: Sequence[Results], names: Sequence[str], bands: bool) ->
         for contender in shown:
             curves = [run.deterministic for run in results.cell(contender, env)]
             if curves:
-                band = statistics.curve(np.stack([curve.returns for curve in curves]))
-                if not bands:
-                    band = band._replace(low=band.value, high=band.value)
+                returns = np.stack([curve.returns for curve in curves])
+                nowhere = np.full(returns.shape[1], np.nan)
+                band = statistics.curve(returns) if bands else (statistics.iqm(returns, axis=0), nowhere, nowhere)
                 draw_curve(left, contender, curves[0].steps, *band)
                 draw_curve(right, contender, np.median([curve.seconds for curve in curves], axis=0), *band)
         left.set_title(env)
