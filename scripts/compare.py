@@ -19,7 +19,7 @@ from crashalgos.experiments.comparison.contenders import (
     settings_of,
 )
 from crashalgos.experiments.comparison.tables import NoCell, write_tables
-from crashalgos.experiments.grid import (
+from crashalgos.experiments.grid.grid import (
     Executor,
     LocalExecutor,
     Outcome,
@@ -28,11 +28,11 @@ from crashalgos.experiments.grid import (
     print_failures,
     run_grid,
 )
-from crashalgos.experiments.options import command
-from crashalgos.experiments.ray_executor import RayExecutor
-from crashalgos.experiments.run import NotApplicable, RunConfig, check, untuned
-from crashalgos.experiments.signals import interrupt_on_sigterm
-from crashalgos.experiments.wandb_runs import choose_wandb_mode, wandb_place
+from crashalgos.experiments.grid.ray_executor import RayExecutor
+from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode, wandb_place
+from crashalgos.experiments.run.options import command
+from crashalgos.experiments.run.runner import NotApplicable, RunConfig, check, untuned
+from crashalgos.experiments.run.signals import interrupt_on_sigterm
 
 # The options that shape the results.
 SHAPING = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "checkpoint_freq", "device")

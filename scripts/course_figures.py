@@ -12,7 +12,7 @@ import tyro
 
 from crashalgos.common.losses import clipped_surrogate_objective
 from crashalgos.common.returns import reward_to_go, total_return
-from crashalgos.experiments.enumeration import exact_gradient, expectation_and_variance, relative_error
+from crashalgos.laboratory.enumeration import exact_gradient, expectation_and_variance, relative_error
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,13 +11,13 @@ import numpy as np
 import tyro
 
 from crashalgos.common.files import write_csv, write_text
-from crashalgos.experiments.grid import LocalExecutor, Outcome, RunFailure, available_cores, print_failures, run_grid
-from crashalgos.experiments.markdown import fence, markdown_table, terminal_table
-from crashalgos.experiments.options import command
-from crashalgos.experiments.registry import find_algorithm
-from crashalgos.experiments.run import RunConfig, RunResult, check
-from crashalgos.experiments.settings import HYPERPARAMS, parse_settings, read_yaml
-from crashalgos.experiments.wandb_runs import choose_wandb_mode, wandb_place
+from crashalgos.experiments.comparison.markdown import fence, markdown_table, terminal_table
+from crashalgos.experiments.grid.grid import LocalExecutor, Outcome, RunFailure, available_cores, print_failures, run_grid
+from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode, wandb_place
+from crashalgos.experiments.run.options import command
+from crashalgos.experiments.run.registry import find_algorithm
+from crashalgos.experiments.run.runner import RunConfig, RunResult, check
+from crashalgos.experiments.run.settings import HYPERPARAMS, parse_settings, read_yaml
 
 TITLE = "The labs again: 20 trajectories an update, {} updates"
 COLUMNS = ("environment", "algorithm", "result", "each seed", "the lab")

@@ -12,8 +12,8 @@ from typing import Any
 import tyro
 
 from crashalgos.experiments.comparison.contenders import read_contenders
-from crashalgos.experiments.grid import available_cores
-from crashalgos.experiments.settings import read_yaml
+from crashalgos.experiments.grid.grid import available_cores
+from crashalgos.experiments.run.settings import read_yaml
 
 SCRIPTS = Path(__file__).parent
 

@@ -13,14 +13,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from crashalgos.common.checkpoint import CheckpointError
 from crashalgos.common.returns import gamma_from_horizon
-from crashalgos.experiments.folder import FolderInUse
-from crashalgos.experiments.options import given_hyperparameters, hyperparameter_options
-from crashalgos.experiments.registry import ALGORITHMS, algorithm_class
-from crashalgos.experiments.run import CHECKPOINT_FILE, MODEL_FILE, RunConfig, check, check_folder, run, untuned
-from crashalgos.experiments.signals import Terminated, interrupt_on_sigterm
-from crashalgos.experiments.settings import Settings, constructor_parameters, load_settings
+from crashalgos.experiments.run.folder import FolderInUse
+from crashalgos.experiments.run.options import given_hyperparameters, hyperparameter_options
+from crashalgos.experiments.run.registry import ALGORITHMS, algorithm_class
+from crashalgos.experiments.run.runner import CHECKPOINT_FILE, MODEL_FILE, RunConfig, check, check_folder, run, untuned
+from crashalgos.experiments.run.settings import Settings, constructor_parameters, load_settings
+from crashalgos.experiments.run.signals import Terminated, interrupt_on_sigterm
+from crashalgos.resume import CheckpointError
 
 ALGO, ENV = "ppo", "CartPole-v1"
 

@@ -5,10 +5,10 @@ import math
 import pytest
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.policies import ActorCriticPolicy
-from tests.envs import of_spaces, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
-from crashalgos.common.buffers import TrajectoryBuffer
+from crashalgos.common.trajectory_buffers import TrajectoryBuffer
+from tests.helpers.envs import of_spaces, scripted
 
 ALL = [REINFORCE, BaselinePG, PPO]
 GRADIENT_STEP = [REINFORCE, BaselinePG]

@@ -13,10 +13,10 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper
-from tests.envs import VECTOR, SpacesEnv, of_spaces, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
 from crashalgos.common.checks import not_finite
+from tests.helpers.envs import VECTOR, SpacesEnv, of_spaces, scripted
 
 ALL = [REINFORCE, BaselinePG, PPO]
 

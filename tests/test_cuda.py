@@ -16,12 +16,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from crashalgos import PPO, REINFORCE
 from crashalgos.common.random_state import random_state, set_random_state, undisturbed
-from tests.common.test_checkpoint import SMALL, assert_equal, cartpole, everything, learn
-from tests.compiling import forget_graphs, no_complaint, parameters, same
+from tests.common.test_compiler import PATHS, check_that_one_update_agrees, make
+from tests.helpers.compiling import forget_graphs, no_complaint, parameters, same
+from tests.helpers.trace import differences
 from tests.parity.cases import CASES
 from tests.parity.test_parity import train
-from tests.parity.trace import differences
-from tests.test_compile import PATHS, check_that_one_update_agrees, make
+from tests.resume.test_callbacks import SMALL, assert_equal, cartpole, everything, learn
 
 pytestmark = pytest.mark.skipif(not th.cuda.is_available(), reason="no GPU")
 

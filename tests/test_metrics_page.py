@@ -9,9 +9,9 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
-from tests.envs import VECTOR, SpacesEnv
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from tests.helpers.envs import VECTOR, SpacesEnv
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 LETTERS = {"R": REINFORCE, "B": BaselinePG, "P": PPO}

@@ -6,11 +6,11 @@ import stable_baselines3 as sb3
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from tests.envs import of_spaces, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
-from crashalgos.ppo import ppo as ppo_module
+from crashalgos.common import losses
 from crashalgos.common.losses import SIX_CASES
+from tests.helpers.envs import of_spaces, scripted
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_kl_estimators_are_means_over_all_minibatches_and_sb3s_is_over_the_last_
     seen: dict[str, list[float]] = {"kl_k1": [], "kl_k3": []}
 
     def record(name):
-        estimate = getattr(ppo_module, name)
+        estimate = getattr(losses, name)
 
         def recorded(*args):
             seen[name].append(estimate(*args).item())
             return estimate(*args)
 
-        monkeypatch.setattr(ppo_module, name, recorded)
+        monkeypatch.setattr(losses, name, recorded)
 
     record("kl_k1")
     record("kl_k3")

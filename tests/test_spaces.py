@@ -7,9 +7,9 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
-from tests.envs import ACTION_SPACES, OBSERVATION_SPACES, VECTOR, SpacesEnv, of_spaces
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from tests.helpers.envs import ACTION_SPACES, OBSERVATION_SPACES, VECTOR, SpacesEnv, of_spaces
 
 ALGORITHMS = {
     "reinforce": (REINFORCE, dict(n_trajectories=4, baseline="mean", normalize_weights=True, ent_coef=0.01)),

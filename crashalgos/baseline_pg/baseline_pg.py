@@ -9,13 +9,14 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymE
 from stable_baselines3.common.utils import explained_variance, update_learning_rate
 
 from crashalgos.baseline_pg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
-from crashalgos.common.buffers import TrajectoryBuffer
 from crashalgos.common.checks import check_count, check_schedule
-from crashalgos.common.gradient_step import GradientStep
-from crashalgos.common.losses import value_loss
+from crashalgos.common.finite import check_finite
+from crashalgos.common.gradient_step import make_gradient_step
+from crashalgos.common.losses import policy_gradient_objective, value_loss
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.policies import SeparateActorCriticPolicy
 from crashalgos.common.policy_gradient import VanillaPolicyGradient, normalized
+from crashalgos.common.trajectory_buffers import TrajectoryBuffer
 
 
 class BaselinePG(VanillaPolicyGradient):
@@ -140,15 +141,34 @@ class BaselinePG(VanillaPolicyGradient):
             self._fit_value(sample)
         # 3. Calculate J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · A_t, 4. ask PyTorch to minimise −J(θ)
         advantages = self._improved_advantages(sample) if self.fit_value_first else sample.advantages
-        self._ascend_objective(normalized(advantages) if self.normalize_advantage else advantages)
+        self._policy_gradient_step(normalized(advantages) if self.normalize_advantage else advantages)
         if not self.fit_value_first:
             self._fit_value(sample)
 
         self.logger.record("train/explained_variance", explained_variance(collected_values, sample.returns))
 
+    def _loss(
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """
+        The loss −J(θ) − ``ent_coef`` · (1/N) Σ_j Σ_t H(π_θ(·|s_t)).
+
+        J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · A_t. Over micro-batches the losses add up to that of the sample.
+
+        :param batch: steps of the sample, ``advantages`` their advantages A_t
+        :param n_trajectories: N
+        :param ent_coef: coefficient of the entropy
+        :return: the loss, a scalar, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
+        """
+        _, log_probs, entropy = self._evaluate(batch)
+        objective = policy_gradient_objective(log_probs, batch.advantages, n_trajectories)
+        entropy_sum = entropy.sum()
+        loss = -objective - ent_coef * entropy_sum / n_trajectories
+        return loss, dict(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
+
     def _fit_value(self, sample: TrajectoryBuffer) -> None:
         """
-        ``n_value_epochs`` times over the sample in minibatches, regression of V_ψ(s_t) on the λ-returns as collected.
+        Improves V_ψ: ``n_value_epochs`` times over the sample in minibatches, regression on the λ-returns as collected.
 
         :param sample: N finished trajectories
         """
@@ -156,11 +176,12 @@ class BaselinePG(VanillaPolicyGradient):
         update_learning_rate(self.policy.value_optimizer, value_learning_rate)
         log = MinibatchLog()
         psi = self.policy.critic_parameters()
-        with GradientStep(self._value_loss, {}, self.policy, psi, self.policy.value_optimizer, log, self._compiler) as step:
+        optimizer = self.policy.value_optimizer
+        with make_gradient_step(self._value_loss, {}, self.policy, psi, optimizer, log, self._compiler) as step:
             for _ in range(self.n_value_epochs):
                 for batch in sample.get(self.value_batch_size):
-                    step([batch])
-        self._check_finite(log)
+                    step(batch)
+        check_finite(self, log)
         self.logger.record("train/value_loss", float(log.mean("value_loss")))
         self.logger.record("train/value_learning_rate", value_learning_rate)
 
@@ -170,7 +191,7 @@ class BaselinePG(VanillaPolicyGradient):
 
     def _improved_advantages(self, sample: TrajectoryBuffer) -> np.ndarray:
         """
-        A_t with the V_ψ of now, bootstraps included.
+        The advantages A_t with the improved V_ψ, bootstraps included.
 
         :param sample: N finished trajectories
         :return: float32, shape (M,)

@@ -20,7 +20,6 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common import preprocessing
-from stable_baselines3.common.distributions import MultiCategoricalDistribution
 from stable_baselines3.common.policies import BasePolicy
 from torch.distributions import Distribution
 
@@ -85,7 +84,7 @@ class Compiler:
         policy: BasePolicy,
         *constants: Any,
         name: str,
-        usual_size: int | None = None,
+        static_size: int | None = None,
     ) -> "Session":
         """
         :param function: ``function(policy, *constants, varying)`` → named tensors; it stands in a module, so that models whose
@@ -93,10 +92,10 @@ class Compiler:
         :param policy: its first argument
         :param constants: its next arguments; they and the policy are changed only in place while the session lasts
         :param name: what is compiled, for messages
-        :param usual_size: the number of rows for which a graph of its own pays; all others share one. ``None``: so do all
+        :param static_size: the number of rows for which a graph of its own pays; all others share one. ``None``: so do all
         :return: the function of ``varying``
         """
-        return Session(self, function, policy, constants, name, usual_size)
+        return Session(self, function, policy, constants, name, static_size)
 
     def count(self, name: str, size: int | None) -> None:
         """
@@ -126,7 +125,7 @@ class Session:
     :param policy: its first argument
     :param constants: its next arguments
     :param name: what is compiled, for messages
-    :param usual_size: the number of rows that has a graph of its own
+    :param static_size: the number of rows that has a graph of its own
     """
 
     def __init__(
@@ -136,14 +135,14 @@ class Session:
         policy: BasePolicy,
         constants: tuple[Any, ...],
         name: str,
-        usual_size: int | None,
+        static_size: int | None,
     ) -> None:
         self._compiler = compiler
         self._function = function
         self._policy = policy
         self._constants = constants
         self._name = name
-        self._usual_size = usual_size
+        self._static_size = static_size
         self._wired: dict[_Layout, Callable[[Sequence[th.Tensor]], Figures]] = {}
 
     def __call__(self, varying: Any) -> Figures | None:
@@ -158,12 +157,12 @@ class Session:
         if (wired := self._wired.get(layout)) is not None:
             return wired(tensors)
         size = len(tensors[0])
-        if size < 2 and size != self._usual_size:
+        if size < 2 and size != self._static_size:
             return None  # a graph for any number of rows is one for two and more
         return self._call_guarded(varying, tensors, layout)
 
     def _call_guarded(self, varying: Any, tensors: Sequence[th.Tensor], layout: "_Layout") -> Figures | None:
-        size = len(tensors[0]) if len(tensors[0]) == self._usual_size else None
+        size = len(tensors[0]) if len(tensors[0]) == self._static_size else None
         _recorder.take()
         _recorder.name, _recorder.n_compiled = self._name, 0
         try:
@@ -231,8 +230,8 @@ def _readable(policy: BasePolicy) -> Iterator[None]:
     :param policy: as before afterwards
     """
     shown: list[tuple[Any, str, Any]] = [(policy, "observation_space", _readable_space(policy.observation_space))]
-    distribution = policy.action_dist
-    if isinstance(distribution, MultiCategoricalDistribution):
+    distribution: Any = policy.action_dist
+    if isinstance(getattr(distribution, "action_dims", None), list):
         shown.append((distribution, "action_dims", [int(n) for n in distribution.action_dims]))
     kept = [getattr(owner, name) for owner, name, _ in shown]
     try:
@@ -310,6 +309,20 @@ def _copied(outputs: Figures) -> Figures:
     if next(iter(outputs.values())).is_cuda:
         return {name: output.clone() for name, output in outputs.items()}
     return outputs
+
+
+def forget_distribution(policy: BasePolicy) -> None:
+    """
+    Drops the last distribution, which SB3's policies keep, and with it a graph's own tensors.
+
+    To be called at the end of every function that is compiled and runs the policy.
+
+    :param policy: the policy
+    """
+    distribution: Any = policy.action_dist
+    for name, empty in (("distribution", None), ("distributions", [])):
+        if hasattr(distribution, name):
+            setattr(distribution, name, empty)
 
 
 def mark_as_unmoved(tensors: Iterable[th.Tensor]) -> None:

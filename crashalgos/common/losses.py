@@ -95,6 +95,28 @@ def kl_k3(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
     return th.mean((ratios - 1) - log_ratios)
 
 
+def policy_change_figures(
+    ratios: th.Tensor, log_ratios: th.Tensor, advantages: th.Tensor, clip_range: float
+) -> dict[str, th.Tensor]:
+    """
+    How far π_θ is from π_θOLD on a minibatch: the figures that PPO logs.
+
+    :param ratios: ρ, shape (B,)
+    :param log_ratios: ln ρ, shape (B,)
+    :param advantages: A as used in the loss, shape (B,)
+    :param clip_range: ε
+    :return: ``kl_k1``, ``kl_k3`` and ``clip_fraction`` (the share of ρ outside 1 ± ε), scalars; ``ratios`` and
+        ``advantages``, shape (B,), for :func:`six_cases`
+    """
+    return dict(
+        kl_k1=kl_k1(log_ratios),
+        kl_k3=kl_k3(ratios, log_ratios),
+        clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
+        ratios=ratios,
+        advantages=advantages,
+    )
+
+
 def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float, sizes: th.Tensor | None = None) -> th.Tensor:
     """
     How many samples are in each of the six cases of the slide "Exercise", and how many have A = 0. Where ρ is on a bound it

@@ -1,18 +1,19 @@
 """What REINFORCE and BaselinePG have in common: one gradient step on −J(θ) a rollout."""
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymEnv, RolloutBufferSamples, Schedule
 
-from crashalgos.common.buffers import TrajectoryBuffer
 from crashalgos.common.checks import check_count
-from crashalgos.common.gradient_step import GradientStep
-from crashalgos.common.losses import policy_gradient_objective
+from crashalgos.common.finite import check_finite
+from crashalgos.common.gradient_step import make_gradient_step
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
 from crashalgos.common.policies import ActorPolicy, SeparateActorCriticPolicy
+from crashalgos.common.trajectory_buffers import TrajectoryBuffer
 
 
 class VanillaPolicyGradient(PolicyGradientAlgorithm):
@@ -80,17 +81,17 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
                 f"{self.policy_base.__name__}, got {self.policy_class.__name__}: {self.policy_reason}"
             )
 
-    def _ascend_objective(self, weights: np.ndarray) -> None:
+    def _policy_gradient_step(self, weights: np.ndarray) -> None:
         """
-        J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · weight_t + ent_coef · (1/N) Σ_j Σ_t H(π_θ(·|s_t)), then one step on −J.
+        Makes one gradient step down ``_loss``, which is −J(θ), from the whole sample.
 
         :param weights: weight_t of every step of the sample, shape (M,)
         """
         self.rollout_buffer.advantages = weights
         coefficients = dict(n_trajectories=self.rollout_buffer.n_trajectories, ent_coef=self._scheduled(self.ent_coef))
         log = MinibatchLog()
-        with GradientStep(
-            self._policy_loss,
+        with make_gradient_step(
+            self._loss,
             coefficients,
             self.policy,
             self._actor_parameters(),
@@ -98,12 +99,40 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
             log,
             self._compiler,
             max_grad_norm=self.max_grad_norm,
-            one_part=self.batch_size is None,
+            single_batch=self.batch_size is None,
         ) as step:
-            step(self.rollout_buffer.chunks(self.batch_size))
+            step.accumulate(self.rollout_buffer.chunks(self.batch_size))
         self._n_updates += 1
+        check_finite(self, log)
+        self._log_step(log, weights)
 
-        self._check_finite(log)
+    @abstractmethod
+    def _loss(
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """
+        −J(θ), less the entropy bonus: a sum over t and a mean over the N trajectories.
+
+        :param batch: steps of the sample, ``advantages`` their weights
+        :param n_trajectories: N
+        :param ent_coef: coefficient of the entropy
+        :return: the loss, a scalar, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
+        """
+
+    def _evaluate(self, batch: RolloutBufferSamples | DictRolloutBufferSamples) -> tuple[None, th.Tensor, th.Tensor]:
+        """
+        What the policy says of the sample's steps: the hook for policies that are given more than observations.
+
+        :param batch: steps of the sample
+        :return: no value, which the step on θ does not need; ln π_θ(a|s) and H(π_θ(·|s)), shape (B,) each
+        """
+        # Not `evaluate_actions`, which would run the critic, too
+        distribution = self.policy.get_distribution(batch.observations)
+        log_probs, entropy = distribution.log_prob(self._actions_for_policy(batch.actions)), distribution.entropy()
+        assert entropy is not None  # only squashed gSDE has none in closed form
+        return None, log_probs, entropy
+
+    def _log_step(self, log: MinibatchLog, weights: np.ndarray) -> None:
         self.logger.record("train/policy_gradient_loss", float(log.values("policy_loss").sum()))
         self.logger.record("train/entropy_loss", -float(log.values("entropy_sum").sum()) / len(weights))
         self.logger.record("train/loss", float(log.values("loss").sum()))
@@ -112,26 +141,6 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         self.logger.record("train/weight_std", float(weights.std()))
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self._log_std()
-
-    def _policy_loss(
-        self, chunk: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """
-        A chunk's part of −J(θ) less the entropy bonus.
-
-        :param chunk: steps of the sample, ``advantages`` their weights
-        :param n_trajectories: N
-        :param ent_coef: coefficient of the entropy
-        :return: the loss, a scalar, and the figures of the chunk
-        """
-        # Not `evaluate_actions`: it would run the critic, too, for values that this step does not need
-        distribution = self.policy.get_distribution(chunk.observations)
-        log_probs, entropy = distribution.log_prob(self._actions_for_policy(chunk.actions)), distribution.entropy()
-        objective = policy_gradient_objective(log_probs, chunk.advantages, n_trajectories)
-        assert entropy is not None  # only squashed gSDE has none in closed form
-        entropy_sum = entropy.sum()
-        loss = -objective - ent_coef * entropy_sum / n_trajectories
-        return loss, dict(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
 
     def _actor_parameters(self) -> list[th.nn.Parameter]:
         return [parameter for group in self.policy.optimizer.param_groups for parameter in group["params"]]
@@ -144,8 +153,10 @@ def _refuse_gsde(use_sde: bool) -> None:
 
 def normalized(weights: np.ndarray) -> np.ndarray:
     """
+    Shifts and scales weights to mean 0 and standard deviation 1, as SB3 does with advantages.
+
     :param weights: shape (M,)
-    :return: weights less their mean, over their standard deviation (as SB3's of the advantages); as they are for M = 1
+    :return: shape (M,); for M = 1 the weight itself
     """
     if len(weights) == 1:
         return weights

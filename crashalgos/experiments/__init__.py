@@ -1,1 +1,1 @@
-"""Experiments: one training (``run``), many (``grid``), what they show (``comparison``), how fast it goes (``benchmark``)."""
+"""Experiments: a run (``run``), many runs (``grid``), and what they show (``comparison``)."""

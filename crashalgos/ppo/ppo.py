@@ -12,13 +12,13 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymE
 from stable_baselines3.common.utils import FloatSchedule, explained_variance
 
 from crashalgos.common.checks import check_count, check_number, check_schedule
-from crashalgos.common.gradient_step import GradientStep
+from crashalgos.common.finite import check_finite
+from crashalgos.common.gradient_step import GradientStep, make_gradient_step
 from crashalgos.common.losses import (
     SIX_CASES,
     clip_value_change,
     clipped_surrogate_objective,
-    kl_k1,
-    kl_k3,
+    policy_change_figures,
     six_cases,
     value_loss,
 )
@@ -175,7 +175,7 @@ class PPO(PolicyGradientAlgorithm):
         if self.normalize_advantage:
             # One sample has no standard deviation
             assert self.batch_size > 1, f"`batch_size` must be greater than 1, got {self.batch_size!r}"
-        if self.env is None or self.n_trajectories is not None:
+        if self.env is None or not self._rollout_type.fixed_size:
             return
         n_samples = self.env.num_envs * self.n_steps
         assert n_samples > 1 or not self.normalize_advantage, (
@@ -202,18 +202,21 @@ class PPO(PolicyGradientAlgorithm):
         coefficients = self._coefficients()
         log = MinibatchLog()
 
-        with self._gradient_steps(coefficients, log) as step:
+        with self._gradient_step(coefficients, log) as step:
             for epoch in range(self.n_epochs):
                 first_of_epoch = log.count("loss")
                 # 3. Loop over batches B: 3.1 value loss, 3.2 J̃(θ), 3.3 ask PyTorch to minimise, both in one step
-                within_target_kl = all(step([batch]) for batch in self.rollout_buffer.get(self.batch_size))
+                for batch in self.rollout_buffer.get(self.batch_size):
+                    within_target_kl = step(batch)
+                    if not within_target_kl:
+                        break
                 self._n_updates += 1
                 self._log_cases(log, coefficients["clip_range"])
                 if not within_target_kl:
-                    self._say_where_it_stops(epoch, log)
+                    self._report_early_stop(epoch, log)
                     break
 
-        self._check_finite(log)
+        check_finite(self, log)
         self._log_update(log, first_of_epoch, coefficients)
 
     def _coefficients(self) -> dict[str, Any]:
@@ -224,8 +227,8 @@ class PPO(PolicyGradientAlgorithm):
             vf_coef=self.vf_coef,
         )
 
-    def _gradient_steps(self, coefficients: dict[str, Any], log: MinibatchLog) -> GradientStep:
-        return GradientStep(
+    def _gradient_step(self, coefficients: dict[str, Any], log: MinibatchLog) -> GradientStep:
+        return make_gradient_step(
             self._loss,
             coefficients,
             self.policy,
@@ -234,8 +237,8 @@ class PPO(PolicyGradientAlgorithm):
             log,
             self._compiler,
             max_grad_norm=self.max_grad_norm,
-            usual_size=self.batch_size if self.n_trajectories is None else None,
-            approve=None if self.target_kl is None else self._within_target_kl,
+            static_size=self.batch_size if self._rollout_type.fixed_size else None,
+            should_step=None if self.target_kl is None else self._within_target_kl,
         )
 
     def _loss(
@@ -247,7 +250,9 @@ class PPO(PolicyGradientAlgorithm):
         vf_coef: float,
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
-        −J̃(θ) + ``vf_coef`` · MSE(V_ψ) − ``ent_coef`` · H(π_θ), each a mean over the minibatch.
+        The loss −J̃(θ) + ``vf_coef`` · MSE(V_ψ) − ``ent_coef`` · H(π_θ), each a mean over the minibatch.
+
+        A subclass may add to the loss, from the figures too: they have a gradient.
 
         :param batch: a minibatch B
         :param clip_range: ε
@@ -256,8 +261,7 @@ class PPO(PolicyGradientAlgorithm):
         :param vf_coef: coefficient of the value loss
         :return: the loss, a scalar, and the figures of the minibatch
         """
-        values, log_probs, entropy = self.policy.evaluate_actions(batch.observations, self._actions_for_policy(batch.actions))
-        values = values.flatten()
+        values, log_probs, entropy = self._evaluate(batch)
         advantages = self._advantages(batch.advantages)
 
         # ρ = π_θ(a|s) / π_θOLD(a|s)
@@ -273,19 +277,21 @@ class PPO(PolicyGradientAlgorithm):
         entropy_loss = -th.mean(-log_probs if entropy is None else entropy)
 
         loss = policy_loss + ent_coef * entropy_loss + vf_coef * critic_loss
-        with th.no_grad():
-            figures = dict(
-                policy_loss=policy_loss,
-                value_loss=critic_loss,
-                entropy_loss=entropy_loss,
-                loss=loss,
-                kl_k1=kl_k1(log_ratios),
-                kl_k3=kl_k3(ratios, log_ratios),
-                clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
-                ratios=ratios,
-                advantages=advantages,
-            )
-        return loss, figures
+        figures = dict(policy_loss=policy_loss, value_loss=critic_loss, entropy_loss=entropy_loss, loss=loss)
+        return loss, figures | policy_change_figures(ratios, log_ratios, advantages, clip_range)
+
+    def _evaluate(
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+        """
+        What the policy says of a minibatch: the hook for policies that are given more than observations.
+
+        :param batch: a minibatch
+        :return: V_ψ(s), ln π_θ(a|s) and H(π_θ(·|s)), shape (B,) each; ``None`` for an entropy without a closed form
+        """
+        actions = self._actions_for_policy(batch.actions)
+        values, log_probs, entropy = self.policy.evaluate_actions(batch.observations, actions)
+        return values.flatten(), log_probs, entropy
 
     def _advantages(self, advantages: th.Tensor) -> th.Tensor:
         if self.normalize_advantage and len(advantages) > 1:
@@ -297,7 +303,7 @@ class PPO(PolicyGradientAlgorithm):
         approx_kl = figures["kl_k3"].cpu().numpy()  # SB3 compares in float32
         return not approx_kl > 1.5 * self.target_kl
 
-    def _say_where_it_stops(self, epoch: int, log: MinibatchLog) -> None:
+    def _report_early_stop(self, epoch: int, log: MinibatchLog) -> None:
         if self.verbose >= 1:
             print(f"Early stopping at step {epoch} due to reaching max kl: {log.last('kl_k3'):.2f}")
 

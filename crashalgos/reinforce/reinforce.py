@@ -5,14 +5,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymEnv, RolloutBufferSamples, Schedule
 
 from crashalgos.common.baselines import Baseline, baseline_values, check_baseline
-from crashalgos.common.buffers import TrajectoryBuffer
 from crashalgos.common.checks import check_choice
+from crashalgos.common.losses import policy_gradient_objective
 from crashalgos.common.policies import ActorPolicy
 from crashalgos.common.policy_gradient import VanillaPolicyGradient, normalized
 from crashalgos.common.returns import reward_to_go, total_return
+from crashalgos.common.trajectory_buffers import TrajectoryBuffer
 from crashalgos.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
 WEIGHTINGS = {"reward_to_go": reward_to_go, "total_return": total_return}
@@ -123,11 +124,30 @@ class REINFORCE(VanillaPolicyGradient):
 
         # 2. Calculate −J(θ) = −(1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · (R_t − b(s_t)), 3. ask PyTorch to minimise it
         weights = self._weights(self.rollout_buffer)
-        self._ascend_objective(weights)
+        self._policy_gradient_step(weights)
+
+    def _loss(
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        """
+        The loss −J(θ) − ``ent_coef`` · (1/N) Σ_j Σ_t H(π_θ(·|s_t)).
+
+        J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · (R_t − b(s_t)). Over micro-batches the losses add up to that of the sample.
+
+        :param batch: steps of the sample, ``advantages`` their weights R_t − b(s_t)
+        :param n_trajectories: N
+        :param ent_coef: coefficient of the entropy
+        :return: the loss, a scalar, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
+        """
+        _, log_probs, entropy = self._evaluate(batch)
+        objective = policy_gradient_objective(log_probs, batch.advantages, n_trajectories)
+        entropy_sum = entropy.sum()
+        loss = -objective - ent_coef * entropy_sum / n_trajectories
+        return loss, dict(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
 
     def _weights(self, sample: TrajectoryBuffer) -> np.ndarray:
         """
-        R_t − b(s_t) at every step: the baseline changes the returns, never the rewards (slide "Baseline function").
+        The weights R_t − b(s_t): the baseline changes the returns, never the rewards (slide "Baseline function").
 
         :param sample: N finished trajectories
         :return: the weights, float32, shape (M,)

@@ -14,8 +14,8 @@ import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 
 from crashalgos.common.checks import check_count
+from crashalgos.common.metadata import plain, run_config
 from crashalgos.common.random_state import undisturbed
-from crashalgos.common.run_config import plain, run_config
 from crashalgos.tracking.evaluation_video import record_episode
 from crashalgos.tracking.wandb_output_format import WandbOutputFormat
 from crashalgos.tracking.wandb_run import begin_run, log_folder

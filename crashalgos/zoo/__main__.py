@@ -5,9 +5,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from crashalgos.experiments.registry import nearest
-from crashalgos.experiments.settings import read_yaml
-from crashalgos.experiments.wandb_runs import choose_wandb_mode
+from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode
+from crashalgos.experiments.run.registry import nearest
+from crashalgos.experiments.run.settings import read_yaml
 from crashalgos.zoo.registration import NAMES, register, settings_file
 
 PROGRAM = "python -m crashalgos.zoo"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from crashalgos.experiments.registry import algorithm_class, find_algorithm
-from crashalgos.experiments.settings import HYPERPARAMS
+from crashalgos.experiments.run.registry import algorithm_class, find_algorithm
+from crashalgos.experiments.run.settings import HYPERPARAMS
 from crashalgos.zoo.samplers import hyperparameters, sample_baseline_pg, sample_reinforce
 
 # The Zoo's name → the registry's. The Zoo's own `ppo` stays SB3's.

@@ -5,9 +5,9 @@ import pytest
 import torch as th
 from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.vec_env import VecEnvWrapper
-from tests.envs import scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from tests.helpers.envs import scripted
 
 GAMMA = 0.5
 

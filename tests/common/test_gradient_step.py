@@ -7,7 +7,8 @@ from scipy.stats import chisquare
 from torch import nn
 
 from crashalgos.common.compiler import Compiler, _draw_one
-from crashalgos.common.gradient_step import GradientStep, _adam, _AdamGroup
+from crashalgos.common.fused_adam import AdamGroup, _adam
+from crashalgos.common.gradient_step import GradientStep, make_gradient_step
 from crashalgos.common.minibatch_log import MinibatchLog
 
 
@@ -42,7 +43,7 @@ def test_adam_is_pytorchs(kind, settings):
                 parameter.grad = gradient.clone()
             optimizers[0].step()
             continue
-        group = _AdamGroup.of(optimizers[0].param_groups[0], optimizers[0])
+        group = AdamGroup.of(optimizers[0].param_groups[0], optimizers[0])
         with th.no_grad():
             for parameter, gradient, state in zip(ours, gradients, group.states, strict=True):
                 _adam(parameter, gradient, state, group)
@@ -77,13 +78,13 @@ class Line(nn.Module):
 def steps(model: Line, log: MinibatchLog, **settings) -> GradientStep:
     optimizer = th.optim.SGD(model.parameters(), lr=0.5)
     arguments = dict(scale=2.0), model, list(model.parameters()), optimizer, log, Compiler(False)
-    return GradientStep(model.loss, *arguments, **settings)  # type: ignore[arg-type]
+    return make_gradient_step(model.loss, *arguments, **settings)  # type: ignore[arg-type]
 
 
 def test_a_step_of_several_parts_goes_down_the_sum_of_their_losses():
     model, log = Line(), MinibatchLog()
     with steps(model, log) as step:
-        assert step((th.full((4,), x),) for x in (1.0, 2.0))
+        assert step.accumulate((th.full((4,), x),) for x in (1.0, 2.0))
     # Gradient 2 · 1 + 2 · 2 = 6, rate 0.5
     assert model.a.item() == 1 - 3
     assert log.values("grad_norm").tolist() == [6] and log.values("loss").tolist() == [2, 4]
@@ -93,19 +94,19 @@ def test_a_step_of_several_parts_goes_down_the_sum_of_their_losses():
 def test_the_gradient_is_scaled_down_to_the_bound():
     model, log = Line(), MinibatchLog()
     with steps(model, log, max_grad_norm=0.5) as step:
-        step([(th.ones(4),)])
+        step((th.ones(4),))
     assert log.values("grad_norm").tolist() == [2]
     assert model.a.item() == pytest.approx(1 - 0.25, abs=1e-6)
 
 
 def test_without_approval_there_is_no_step():
     model, log = Line(), MinibatchLog()
-    with steps(model, log, approve=lambda figures: float(figures["loss"]) < 3) as step:
-        assert step([(th.ones(4),)])
+    with steps(model, log, should_step=lambda figures: float(figures["loss"]) < 3) as step:
+        assert step((th.ones(4),))
         moved = model.a.item()
-        assert moved == 1 - 1 and step([(th.ones(4),)])  # loss 0
+        assert moved == 1 - 1 and step((th.ones(4),))  # loss 0
         moved = model.a.item()
-        assert not step([(th.full((4,), -2.0),)])  # −1 · −2 · 2 = 4
+        assert not step((th.full((4,), -2.0),))  # −1 · −2 · 2 = 4
     assert model.a.item() == moved and log.count("grad_norm") == 2 and log.count("loss") == 3
 
 
@@ -114,7 +115,7 @@ def test_foreach_is_taken_back_also_after_an_error():
     optimizer = th.optim.Adam(model.parameters())
     with (
         pytest.raises(ZeroDivisionError),
-        GradientStep(
+        make_gradient_step(
             model.loss,
             dict(scale=1.0),
             model,
@@ -134,7 +135,7 @@ def test_foreach_that_the_user_has_set_stays():
     for settings in (dict(foreach=False), dict(fused=True)):
         optimizer = th.optim.Adam(model.parameters(), **settings)  # type: ignore[arg-type]
         before = dict(optimizer.param_groups[0])
-        with GradientStep(model.loss, {}, model, [model.a], optimizer, MinibatchLog(), Compiler(False)):  # type: ignore[arg-type]
+        with make_gradient_step(model.loss, {}, model, [model.a], optimizer, MinibatchLog(), Compiler(False)):  # type: ignore[arg-type]
             assert optimizer.param_groups[0] == before
         assert optimizer.param_groups[0] == before
 
@@ -153,7 +154,7 @@ def test_an_update_gives_the_bits_of_the_optimizer(kind):
             value = model(part).square().mean()
             return value, {"loss": value}
 
-        with GradientStep(
+        with make_gradient_step(
             Bound(loss).loss,
             {},
             model,
@@ -164,7 +165,7 @@ def test_an_update_gives_the_bits_of_the_optimizer(kind):
         ) as step:
             for _ in range(20):
                 if ours:
-                    step([target])
+                    step(target)
                 else:
                     for group in optimizer.param_groups:
                         group["foreach"] = False

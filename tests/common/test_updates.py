@@ -10,10 +10,10 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
-from tests.envs import ScriptedEnv, of_spaces, scripted
 
 from crashalgos import PPO, REINFORCE, BaselinePG
 from crashalgos.common.losses import SIX_CASES
+from tests.helpers.envs import ScriptedEnv, of_spaces, scripted
 
 SGD = dict(net_arch=[], optimizer_class=th.optim.SGD, optimizer_kwargs={})
 
@@ -144,9 +144,9 @@ def test_six_cases_are_averaged_over_minibatches_not_samples():
 
 @pytest.mark.parametrize(("target_kl", "stops"), [(0.67, True), (0.69, False)])
 def test_target_kl_is_multiplied_by_one_and_a_half(target_kl, stops, monkeypatch):
-    from crashalgos.ppo import ppo
+    from crashalgos.common import losses
 
-    monkeypatch.setattr(ppo, "kl_k3", lambda ratios, log_ratios: th.tensor(1.02))  # 1.5 · 0.68
+    monkeypatch.setattr(losses, "kl_k3", lambda ratios, log_ratios: th.tensor(1.02))  # 1.5 · 0.68
     model = trained(PPO, n_epochs=3, batch_size=10, target_kl=target_kl)
     assert model._n_updates == (1 if stops else 3)
 

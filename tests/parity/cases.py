@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import (
     VecMonitor,
     VecNormalize,
 )
-from tests.envs import ACTION_SPACES, OBSERVATION_SPACES, ScriptedEnv, SpacesEnv, of_spaces, scripted
+
+from tests.helpers.envs import ACTION_SPACES, OBSERVATION_SPACES, ScriptedEnv, SpacesEnv, of_spaces, scripted
 
 # --------------------------------------------------------------------- envs
 

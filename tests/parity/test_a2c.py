@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import stable_baselines3 as sb3
 import torch as th
-from tests.parity.cases import MakeEnv, gym_id, normalized, spaces
 
 from crashalgos import PPO
+from tests.parity.cases import MakeEnv, gym_id, normalized, spaces
 
 N_STEPS = 5
 #: What SB3's A2C has by default. PPO's clip ranges are those that cannot bind, a minibatch is the whole rollout.

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
-from tests.envs import ACTION_SPACES
-from tests.parity.cases import CASES, DEFAULTS, NET, Case, normalized
-from tests.parity.cases import spaces as of_space_names
-from tests.parity.trace import differences, record, trace
 
 from crashalgos import PPO
+from tests.helpers.envs import ACTION_SPACES
+from tests.helpers.trace import differences, record, trace
+from tests.parity.cases import CASES, DEFAULTS, NET, Case, normalized
+from tests.parity.cases import spaces as of_space_names
 
 
 def train(kind: type[OnPolicyAlgorithm], case: Case) -> tuple[Any, dict[str, Any]]:

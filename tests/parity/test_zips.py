@@ -10,11 +10,11 @@ from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecNormalize
-from tests.envs import of_spaces
-from tests.parity.cases import CASES, DEFAULTS, ClippedRewardBuffer
-from tests.parity.trace import differences, identical, learned, record, trace
 
 from crashalgos import PPO
+from tests.helpers.envs import of_spaces
+from tests.helpers.trace import differences, identical, learned, record, trace
+from tests.parity.cases import CASES, DEFAULTS, ClippedRewardBuffer
 
 #: The rows of the table whose settings or state a zip has to carry.
 ROWS = {

@@ -17,10 +17,11 @@ import torch as th
 from stable_baselines3 import PPO as SB3PPO
 
 from crashalgos import REINFORCE
-from crashalgos.experiments.benchmark import contest, floor, tables, worker, workloads
-from crashalgos.experiments.benchmark.contest import ContenderFailed, ContenderProcess, Result, hold_contest
-from crashalgos.experiments.benchmark.plain_loop import PlainLoop, discounted, fix_policy
-from crashalgos.experiments.benchmark.worker import Task, Training, Usage, make_contender
+from scripts.benchmark import contest, floor, tables, worker, workloads
+from scripts.benchmark.contest import ContenderFailed, ContenderProcess, Result, hold_contest
+from scripts.benchmark.plain_loop import PlainLoop, discounted, fix_policy
+from scripts.benchmark.worker import Task, Training, Usage, make_contender
+from tests.helpers.paths import HELPERS
 
 Script = Callable[[str], ModuleType]
 
@@ -209,7 +210,7 @@ def test_a_small_benchmark(load_script: Script, monkeypatch: pytest.MonkeyPatch,
 
 @pytest.mark.slow
 def test_processes_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(HELPERS)
     workload = workloads.ppo("failing", "failing_env:Failing-v0", n_envs=1, rollouts=1, samples=64, n_epochs=1)
     log = tmp_path / "log"
     results = contest.contest(workload, ("sb3", "eager", "floor"), 1, log, 1, "cpu", contextlib.nullcontext)

@@ -11,9 +11,9 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
 from crashalgos import PPO
-from crashalgos.experiments.benchmark import worker, workloads
-from crashalgos.experiments.benchmark.worker import Task, make_contender
 from crashalgos.vec_envs import EnvPoolVecEnv, GymnasiumVecEnv
+from scripts.benchmark import worker, workloads
+from scripts.benchmark.worker import Task, make_contender
 
 Script = Callable[[str], ModuleType]
 

@@ -10,8 +10,7 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENTS = ROOT / "tests" / "experiments"
+from tests.helpers.paths import HELPERS, ROOT
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_a_comparison_end_to_end(
 def test_a_failed_run_is_reported_and_the_others_finish(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(ENVIRONMENTS)
+    monkeypatch.syspath_prepend(HELPERS)
     # Seed 1 fails (crash_env.py), seed 0 does not.
     command = "--algos reinforce --envs crash_env:Crash-v0 --seeds 2 --n-timesteps 150 --eval-freq 50 --no-track"
     arguments = [*command.split(), "--output", str(tmp_path / "out")]
@@ -103,7 +102,7 @@ def test_a_failed_run_is_reported_and_the_others_finish(
 def test_where_all_runs_fail_there_is_no_report(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(ENVIRONMENTS)
+    monkeypatch.syspath_prepend(HELPERS)
     command = "--envs crash_env:Crash-v0 --seeds 1 --n-timesteps 50 --eval-freq 50 --no-track"
     arguments = ["--algos", "a=reinforce{first_seed: 1}", *command.split(), "--output", str(tmp_path / "out")]
     monkeypatch.setattr(compare, "check", lambda config: None)
@@ -117,7 +116,7 @@ def test_where_all_runs_fail_there_is_no_report(
 def test_an_algorithm_that_cannot_act_there_is_not_applicable(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(ENVIRONMENTS)
+    monkeypatch.syspath_prepend(HELPERS)
     buttons = ["--envs", "crash_env:Buttons-v0", "--no-track", "--output", str(tmp_path / "none")]
     assert compare.main(["--algos", "ars", *buttons]) == 2
     assert "error: nothing to compare: ars on crash_env:Buttons-v0: The algorithm only" in capfd.readouterr().err
@@ -189,7 +188,7 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: 
     folder = tmp_path / "out"
     command = "--algos sb3-a2c sb3-ppo --envs crash_env:Slow-v0 --seeds 1 --n-timesteps 1000000 --eval-freq 1000000 --no-track"
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ENVIRONMENTS)]),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(HELPERS)]),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # keeps Ray on loopback
     }
     options = ["--executor", executor, "--jobs", "2", "--output", str(folder)]

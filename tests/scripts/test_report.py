@@ -4,7 +4,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.experiments.comparison.folders import four_seeds
+from tests.helpers.comparison_folders import four_seeds
 
 
 @pytest.fixture

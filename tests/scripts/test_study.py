@@ -12,9 +12,8 @@ import tyro
 import yaml
 
 from crashalgos.experiments.comparison.contenders import read_contenders, settings_for
-from tests.experiments.comparison.folders import write_folder
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers.comparison_folders import write_folder
+from tests.helpers.paths import ROOT
 
 
 @pytest.fixture

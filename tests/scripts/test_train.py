@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from crashalgos.experiments.folder import claimed
-from crashalgos.experiments.registry import algorithm_class
-from crashalgos.experiments.settings import constructor_parameters
+from crashalgos.experiments.run.folder import claimed
+from crashalgos.experiments.run.registry import algorithm_class
+from crashalgos.experiments.run.settings import constructor_parameters
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 Load = Callable[[str], ModuleType]
 
 
@@ -47,7 +47,7 @@ def test_one_run(train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_defaults_are_the_tuned_settings(train: ModuleType) -> None:
-    from crashalgos.experiments.settings import load_settings
+    from crashalgos.experiments.run.settings import load_settings
 
     for algo in ("ppo", "reinforce", "ars"):
         assert config(train, "--algo", algo).settings == load_settings(algo, "CartPole-v1")
@@ -184,7 +184,7 @@ def test_the_same_command_reads_a_run_that_has_finished(
 def test_a_folder_in_use_is_a_mistake(
     train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("crashalgos.experiments.folder.SECONDS_TO_LET_GO", 0.1)
+    monkeypatch.setattr("crashalgos.experiments.run.folder.SECONDS_TO_LET_GO", 0.1)
     with claimed(tmp_path, {}, ()):
         assert train.main(["--no-track", "--output", str(tmp_path)]) == 2
     assert (

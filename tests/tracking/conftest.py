@@ -8,7 +8,7 @@ import pytest
 import wandb
 from wandb.util import get_core_path
 
-from tests.wandb_server import WandbServer
+from tests.helpers.wandb_server import WandbServer
 
 # What clients ask for, and go on without: the name of an artifact's type, and who hosts the server
 CLIENTS_DO_WITHOUT = {"ArtifactType", "OrganizationCoreWeaveOrganizationID"}

@@ -14,7 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos.tracking import WandbCallback
-from tests.wandb_server import WandbServer
+from tests.helpers.wandb_server import WandbServer
 
 N_STEPS = 32
 N_UPDATES = 6

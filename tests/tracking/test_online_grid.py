@@ -13,9 +13,9 @@ from crashalgos.experiments.comparison import wandb_report
 from crashalgos.experiments.comparison.report import write_report
 from crashalgos.experiments.comparison.results import load
 from crashalgos.experiments.comparison.wandb_report import log_report
-from tests.experiments.comparison.folders import four_seeds, write_folder
+from tests.helpers.comparison_folders import four_seeds, write_folder
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 SHORT = "--env CartPole-v1 --n-timesteps 64 --eval-freq 32 --eval-episodes 1".split()
 
 

@@ -15,12 +15,12 @@ import pytest
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
-from tests.parity.trace import differences, learned
-from tests.vec_envs.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed
 
 from crashalgos import PPO, BaselinePG
-from crashalgos.common.checkpoint import CheckpointError, ResumeCallback
+from crashalgos.resume import CheckpointError, ResumeCallback
 from crashalgos.vec_envs import EnvPoolVecEnv
+from tests.helpers.trace import differences, learned
+from tests.helpers.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed
 
 envpool = pytest.importorskip("envpool")
 

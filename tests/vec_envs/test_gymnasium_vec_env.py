@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
-from tests.envs import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
-from tests.parity.trace import differences, learned
-from tests.vec_envs.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed, cartpole, dummy
 
 from crashalgos import PPO, REINFORCE, BaselinePG
-from crashalgos.common.checkpoint import CheckpointError, ResumeCallback
+from crashalgos.resume import CheckpointError, ResumeCallback
 from crashalgos.vec_envs import GymnasiumVecEnv
+from tests.helpers.envs import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
+from tests.helpers.trace import differences, learned
+from tests.helpers.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed, cartpole, dummy
 
 Episode = tuple[int, str]
 MODES = list(AutoresetMode)

@@ -7,11 +7,11 @@ import gymnasium as gym
 import pytest
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecMonitor, VecNormalize
-from tests.parity.trace import differences, learned
-from tests.vec_envs.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed, cartpole
 
 from crashalgos import BaselinePG
-from crashalgos.common.checkpoint import ResumeCallback
+from crashalgos.resume import ResumeCallback
+from tests.helpers.trace import differences, learned
+from tests.helpers.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed, cartpole
 
 
 def pendulum() -> gym.Env:

@@ -15,10 +15,10 @@ import torch as th
 import yaml
 
 import crashalgos
-from crashalgos.experiments.registry import algorithm_class
+from crashalgos.experiments.run.registry import algorithm_class
 from crashalgos.zoo import __main__ as command_line
 from crashalgos.zoo import register, settings_file
-from tests.wandb_server import WandbServer
+from tests.helpers.wandb_server import WandbServer
 
 Zoo = Callable[..., int]
 ROOT = Path(crashalgos.__file__).parents[1]

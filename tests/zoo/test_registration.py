@@ -19,9 +19,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import crashalgos
-from crashalgos.experiments.registry import algorithm_class
-from crashalgos.experiments.run import RunConfig, close, make_model
-from crashalgos.experiments.settings import constructor_parameters, load_settings, read_yaml
+from crashalgos.experiments.run.registry import algorithm_class
+from crashalgos.experiments.run.runner import RunConfig, close, make_model
+from crashalgos.experiments.run.settings import constructor_parameters, load_settings, read_yaml
 from crashalgos.zoo import register, settings_file
 from crashalgos.zoo.registration import NAMES
 

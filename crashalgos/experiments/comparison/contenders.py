@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from crashalgos.experiments.options import read_flow_yaml
-from crashalgos.experiments.registry import ALGORITHMS, find_algorithm
-from crashalgos.experiments.run import RunConfig
-from crashalgos.experiments.settings import Settings, load_settings, merged
+from crashalgos.experiments.run.options import read_flow_yaml
+from crashalgos.experiments.run.registry import ALGORITHMS, find_algorithm
+from crashalgos.experiments.run.runner import RunConfig
+from crashalgos.experiments.run.settings import Settings, load_settings, merged
 
 _VARIANT = re.compile(r"(?P<name>[\w.-]+)=(?P<algo>[\w.-]+)(?P<overrides>\{.*\})?", re.DOTALL)
 

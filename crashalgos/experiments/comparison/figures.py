@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from crashalgos.common.files import replacing
-from crashalgos.experiments import statistics
+from crashalgos.experiments.comparison import statistics
+from crashalgos.experiments.comparison.references import normalize
 from crashalgos.experiments.comparison.results import Contender, Results
-from crashalgos.experiments.references import normalize
 
 # Okabe and Ito's colours (without yellow, which paper swallows), told apart by colour-blind readers too. Lines and markers
 # differ besides, for print in grey, and for results that coincide: what is drawn later is narrower and dashed, and lets the

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from crashalgos.common.files import write_text
-from crashalgos.experiments import statistics
+from crashalgos.experiments.comparison import statistics
 from crashalgos.experiments.comparison.figures import (
     COLORS,
     MARKERS,
@@ -25,10 +25,10 @@ from crashalgos.experiments.comparison.figures import (
     save,
     shade_groups,
 )
+from crashalgos.experiments.comparison.markdown import escape, markdown_table
 from crashalgos.experiments.comparison.report import SCORE_COLUMNS, TEXTS, decimals, interval, number, score_row
 from crashalgos.experiments.comparison.results import Contender, Results, Run
-from crashalgos.experiments.markdown import escape, markdown_table
-from crashalgos.experiments.statistics import ALPHA, Estimate, Pair
+from crashalgos.experiments.comparison.statistics import ALPHA, Estimate, Pair
 
 LADDER_FILE = "ladder.md"
 

@@ -13,13 +13,13 @@ import yaml
 from rich.table import Table
 
 from crashalgos.common.files import write_text
-from crashalgos.experiments import statistics
+from crashalgos.experiments.comparison import statistics
 from crashalgos.experiments.comparison.figures import DRAWINGS, Drawing, envs_reached, write_figures
+from crashalgos.experiments.comparison.markdown import escape, fence, html_page, markdown_table
+from crashalgos.experiments.comparison.markdown import terminal_table as rich_table
 from crashalgos.experiments.comparison.results import Contender, Results, Run, load
+from crashalgos.experiments.comparison.statistics import Estimate, Pair
 from crashalgos.experiments.comparison.verdict import verdict
-from crashalgos.experiments.markdown import escape, fence, html_page, markdown_table
-from crashalgos.experiments.markdown import terminal_table as rich_table
-from crashalgos.experiments.statistics import Estimate, Pair
 
 MARKDOWN_FILE, HTML_FILE = "report.md", "report.html"
 TITLE = "Comparison at equal environment steps"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
-from crashalgos.experiments import statistics
-from crashalgos.experiments.evaluation import MODES
-from crashalgos.experiments.folder import CONFIG_FILE
-from crashalgos.experiments.references import Reference, find_reference, normalize
+from crashalgos.experiments.comparison import statistics
+from crashalgos.experiments.comparison.references import Reference, find_reference, normalize
+from crashalgos.experiments.run.evaluation import MODES
+from crashalgos.experiments.run.folder import CONFIG_FILE
 
 RUNS_FILE, EVALUATIONS_FILE, VERSIONS_FILE = "runs.csv", "evaluations.csv", "versions.json"
 RUN_COLUMNS = ("contender", "env", "seed", "status", "num_timesteps", "seconds", "folder", "reason")

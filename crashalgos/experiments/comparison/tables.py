@@ -17,8 +17,8 @@ from crashalgos.experiments.comparison.results import (
     RUNS_FILE,
     VERSIONS_FILE,
 )
-from crashalgos.experiments.folder import read_status, write_json
-from crashalgos.experiments.grid import Outcome, RunFailure, available_cores
+from crashalgos.experiments.grid.grid import Outcome, RunFailure, available_cores
+from crashalgos.experiments.run.folder import read_status, write_json
 
 
 @dataclass(frozen=True)

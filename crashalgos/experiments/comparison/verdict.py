@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from crashalgos.experiments.statistics import (
+from crashalgos.experiments.comparison.statistics import (
     ALPHA,
     MOST_SEEDS,
     Estimate,

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crashalgos.common.run_config import plain
+from crashalgos.common.metadata import plain
 from crashalgos.experiments.comparison.figures import DRAWINGS
 from crashalgos.experiments.comparison.report import HTML_FILE, MARKDOWN_FILE, compared_pairs, iqm_of, mean_score, pair_verdict
 from crashalgos.experiments.comparison.results import EVALUATIONS_FILE, RUNS_FILE, VERSIONS_FILE, Results
-from crashalgos.experiments.folder import CONFIG_FILE, write_json
+from crashalgos.experiments.run.folder import CONFIG_FILE, write_json
 from crashalgos.tracking.wandb_run import begin_run, log_folder
 
 if TYPE_CHECKING:

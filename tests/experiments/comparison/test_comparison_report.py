@@ -13,8 +13,8 @@ from rich.console import Console
 
 from crashalgos.experiments.comparison import figures, report
 from crashalgos.experiments.comparison.results import Contender, Results, load
-from crashalgos.experiments.statistics import Pair
-from tests.experiments.comparison.folders import four_seeds, write_folder
+from crashalgos.experiments.comparison.statistics import Pair
+from tests.helpers.comparison_folders import four_seeds, write_folder
 
 ENV, OTHER = "CartPole-v1", "Acrobot-v1"
 SECTIONS = (

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crashalgos.experiments import statistics
+from crashalgos.experiments.comparison import statistics
 from crashalgos.experiments.comparison.ladder import (
     MEASURES,
     Rung,
@@ -17,7 +17,7 @@ from crashalgos.experiments.comparison.ladder import (
     write_ladder,
 )
 from crashalgos.experiments.comparison.results import Results, load
-from tests.experiments.comparison.folders import write_folder
+from tests.helpers.comparison_folders import write_folder
 
 ENV = "CartPole-v1"  # the reference range is 500 − 22.2
 

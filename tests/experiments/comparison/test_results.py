@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crashalgos.experiments.comparison.results import Gap, load
-from tests.experiments.comparison.folders import EVALUATIONS_HEADER, RUNS_HEADER, four_seeds, write_csv, write_folder
+from tests.helpers.comparison_folders import EVALUATIONS_HEADER, RUNS_HEADER, four_seeds, write_csv, write_folder
 
 ENV = "CartPole-v1"
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crashalgos.experiments.comparison import verdict as verdict_module
+from crashalgos.experiments.comparison.statistics import compare, seeds_needed
 from crashalgos.experiments.comparison.verdict import verdict
-from crashalgos.experiments.statistics import compare, seeds_needed
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -1,0 +1,1 @@
+"""A grid: many runs, on this machine or on a cluster."""

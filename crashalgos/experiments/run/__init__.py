@@ -1,0 +1,1 @@
+"""A run: one algorithm in one environment with one seed, in a folder of its own."""
