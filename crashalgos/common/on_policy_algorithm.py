@@ -169,7 +169,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
             obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-            self._rollout.policy_inputs = self._policy_inputs(env)
+            self._rollout.prepare_step(self._policy_inputs(env))
             actions, values, log_probs = self._act(obs_tensor)
             clipped_actions = self._actions_for_env(actions)
 

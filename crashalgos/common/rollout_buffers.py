@@ -79,6 +79,21 @@ class ColumnBuffer(RolloutBuffer):
         super().reset()
         self._prepare()
 
+    def check_added(self, rows: Mapping[str, Any]) -> None:
+        """
+        Checks one step's rows of the added columns.
+
+        :param rows: by column, shape (n_envs, …) each
+        :raises ValueError: if a column is missing, unknown, or has another shape than declared
+        """
+        if rows.keys() != self.columns.keys():
+            raise ValueError(f"a step must have the columns {list(self.columns)} besides SB3's, got {list(rows)}")
+        for name, values in rows.items():
+            if np.shape(values) != self._row_shapes[name]:
+                raise ValueError(
+                    f"column {name!r} must have shape {self._row_shapes[name]} (n_envs, …) in a step, got {np.shape(values)}"
+                )
+
     def _prepare(self) -> None:
         self._arrays: tuple[np.ndarray, ...] = ()
         self._tensors: tuple[th.Tensor, ...] = ()
@@ -88,13 +103,7 @@ class ColumnBuffer(RolloutBuffer):
         self, action: np.ndarray, reward: np.ndarray, value: th.Tensor | None, log_prob: th.Tensor, added: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """One step's rows of all envs, by column."""
-        if added.keys() != self.columns.keys():
-            raise ValueError(f"a step must have the columns {list(self.columns)} besides SB3's, got {list(added)}")
-        for name, rows in added.items():
-            if tuple(rows.shape) != self._row_shapes[name]:
-                raise ValueError(
-                    f"column {name!r} must have shape {self._row_shapes[name]} (n_envs, …) in a step, got {tuple(rows.shape)}"
-                )
+        self.check_added(added)
         given = {"actions": action, "rewards": reward, "values": value, "log_probs": log_prob, **added}
         return {name: _as_array(rows).reshape(self._row_shapes[name]) for name, rows in given.items() if rows is not None}
 
@@ -261,7 +270,7 @@ def _samples_class(is_dict: bool, added: tuple[str, ...]) -> Any:
 
 
 def _as_array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, th.Tensor) else values
+    return values.detach().cpu().numpy() if isinstance(values, th.Tensor) else np.asarray(values)
 
 
 def _split(samples: Any, batch_size: int) -> Iterator[Any]:

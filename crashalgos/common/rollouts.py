@@ -73,6 +73,17 @@ class Rollout(ABC):
         #: What the policy is given besides the observation at the present step: the rows of the added columns
         self.policy_inputs: dict[str, Any] = {}
 
+    def prepare_step(self, policy_inputs: dict[str, Any]) -> None:
+        """
+        Takes what the policy is given besides the observation at the next step.
+
+        :param policy_inputs: rows of all envs, by column
+        :raises ValueError: if a column is missing, unknown, or has another shape than declared
+        """
+        if policy_inputs:
+            self.buffer.check_added(policy_inputs)
+        self.policy_inputs = policy_inputs
+
     @staticmethod
     @abstractmethod
     def check_arguments(model: "PolicyGradientAlgorithm") -> None:
