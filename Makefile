@@ -2,6 +2,9 @@
 # PYTHON names the interpreters to try, in order; the first that is new enough makes .venv.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 
+# The algorithms: formulas, rollouts, updates, parity with SB3.
+CORE_TESTS := tests/common tests/reinforce tests/baseline_pg tests/ppo tests/parity tests/laboratory
+
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -9,7 +12,7 @@ READY := .venv/.ready
 export PYTHONPATH := $(CURDIR)
 
 .DEFAULT_GOAL := help
-.PHONY: help compare study labs bench test test-sb3 statistics check lint type format clean
+.PHONY: help compare study labs bench test test-core test-sb3 statistics check lint type format clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1	/p' Makefile | expand -t 14
@@ -24,10 +27,13 @@ labs: $(READY)  ## the course's labs again: 20 trajectories an update, 100 updat
 	@$(BIN)/python scripts/labs.py $(ARGS)
 
 bench: $(READY)  ## speed and memory beside SB3's PPO, SBX's PPO and a plain loop
-	@$(BIN)/python scripts/benchmark.py $(ARGS)
+	@$(BIN)/python -m scripts.benchmark $(ARGS)
 
 test: $(READY)  ## the test suite, a process for each core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+test-core: $(READY)  ## the tests of the algorithms alone
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(CORE_TESTS) $(ARGS)
 
 test-sb3: $(READY)  ## SB3's own tests of PPO, with our PPO in its place
 	@$(BIN)/python scripts/test_sb3.py $(ARGS)
