@@ -21,13 +21,16 @@ from crashalgos.common.trajectory_buffers import TrajectoryBuffer
 
 class BaselinePG(VanillaPolicyGradient):
     """
-    Policy gradient with a learned baseline, as on the slides "Policy gradient with baseline": sample N trajectories, improve
-    V_ψ by several gradient steps, calculate J(θ) with the **improved** V_ψ, make one gradient step on θ.
+    Policy gradient with a learned baseline V_ψ.
 
-    V_ψ is a network of its own with its own optimizer. Its targets are λ-returns with V as collected, fixed while it is
-    fitted; with λ = 1 they are the slides' R_t. A trajectory that a time limit cuts off continues with γV(s_{T+1}). A V_ψ
-    fitted on the very batch that it is subtracted from is a biased baseline: it has seen these returns
-    (``fit_value_first=False`` avoids that).
+    An update samples N trajectories, improves V_ψ by several gradient steps, calculates J(θ) with the **improved** V_ψ, and
+    makes one gradient step on θ. Source: slides "Policy gradient with baseline".
+
+    - V_ψ is a network of its own, with its own optimizer. Its targets are the λ-returns. They are calculated with the values
+      from the rollout, and stay fixed while V_ψ is fitted. With λ = 1 they are the slides' R_t.
+    - The return of a trajectory that a time limit truncates continues with γV(s_{T+1}).
+    - A V_ψ that is fitted to the returns of a sample is a biased baseline for this sample. ``fit_value_first=False`` avoids
+      the bias.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy)
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -36,27 +39,28 @@ class BaselinePG(VanillaPolicyGradient):
     :param gamma: Discount factor, in [0, 1]
     :param gae_lambda: λ of Generalized Advantage Estimation; 1 is the slides' A_t = R_t − V_ψ(s_t)
     :param value_learning_rate: The critic's learning rate, it can be a function of the current progress remaining
-    :param n_value_epochs: How often an update goes over the M samples to fit V_ψ
+    :param n_value_epochs: Number of passes over the M steps of the sample to fit V_ψ, in each update
     :param value_batch_size: Minibatch size of the critic's steps
-    :param fit_value_first: Whether to fit V_ψ before the advantages are calculated (the slides), or after the step on θ
-    :param normalize_advantage: Whether to shift and scale the advantages to mean 0 and standard deviation 1 over all M samples
+    :param fit_value_first: Whether to fit V_ψ before the advantages are calculated (as on the slides), or after the step on θ
+    :param normalize_advantage: Whether to shift and scale the advantages to mean 0 and standard deviation 1 over all M steps
     :param ent_coef: Entropy coefficient, it can be a function of the current progress remaining
     :param max_grad_norm: Upper bound of the norm of ∇J, for θ only; ``None``: no bound
-    :param batch_size: The gradient of J is accumulated over chunks of at most this many steps, which bounds memory and nothing
-        else; ``None``: all at once
-    :param max_trajectory_steps: Where to cut a trajectory; ``None``: nowhere, and an endless one raises a RuntimeError
-    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, more speed; what
-        cannot be compiled runs eagerly, with a warning
-    :param use_sde: Must be False: gSDE is for PPO alone
-    :param stats_window_size: Number of episodes that ``rollout/ep_rew_mean`` and its like average
+    :param batch_size: ∇J is accumulated over micro-batches of at most this many steps. It bounds the memory, and does
+        not change the result. ``None``: all steps at once
+    :param max_trajectory_steps: The number of steps after which a trajectory is cut; ``None``: never. Then an endless
+        trajectory raises a RuntimeError
+    :param compile: Compile the update and the policy's forward pass by ``torch.compile``. It is faster, and rounds
+        differently. A model that cannot be compiled runs eagerly, with a warning
+    :param use_sde: Must be False: only PPO supports gSDE
+    :param stats_window_size: Number of episodes over which ``rollout/ep_rew_mean`` and ``rollout/ep_len_mean`` are averaged
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation; ``optimizer_class`` and
-        ``optimizer_kwargs`` hold for both optimizers
+        ``optimizer_kwargs`` are used for both optimizers
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run; "auto": the GPU if possible
+    :param device: Device (cpu, cuda, …) on which the code runs; "auto": the GPU if there is one
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
-    :raises ValueError: for a wrong argument, naming it, its value and the allowed range
+    :raises ValueError: if an argument is wrong; the message names the argument, its value and the allowed range
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -130,7 +134,11 @@ class BaselinePG(VanillaPolicyGradient):
         update_learning_rate(self.policy.value_optimizer, self._scheduled(self.value_learning_rate))
 
     def train(self) -> None:
-        """One update from N trajectories (slide "Training loop – policy gradient with baseline"; step 1 is the rollout)."""
+        """
+        Makes one update from N trajectories.
+
+        Source: slide "Training loop – policy gradient with baseline". Its step 1 is the rollout.
+        """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         sample = self.rollout_buffer
@@ -148,7 +156,7 @@ class BaselinePG(VanillaPolicyGradient):
         self.logger.record("train/explained_variance", explained_variance(collected_values, sample.returns))
 
     def _loss(
-        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, *, n_trajectories: int, ent_coef: float
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
         The loss −J(θ) − ``ent_coef`` · (1/N) Σ_j Σ_t H(π_θ(·|s_t)).
@@ -157,7 +165,7 @@ class BaselinePG(VanillaPolicyGradient):
 
         :param batch: steps of the sample, ``advantages`` their advantages A_t
         :param n_trajectories: N
-        :param ent_coef: coefficient of the entropy
+        :param ent_coef: entropy coefficient
         :return: the loss, a scalar, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
         """
         _, log_probs, entropy = self._evaluate(batch)
@@ -167,11 +175,7 @@ class BaselinePG(VanillaPolicyGradient):
         return loss, dict(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
 
     def _fit_value(self, sample: TrajectoryBuffer) -> None:
-        """
-        Improves V_ψ: ``n_value_epochs`` times over the sample in minibatches, regression on the λ-returns as collected.
-
-        :param sample: N finished trajectories
-        """
+        """Fits V_ψ to the λ-returns of the sample by minibatch gradient descent."""
         value_learning_rate = self._scheduled(self.value_learning_rate)
         update_learning_rate(self.policy.value_optimizer, value_learning_rate)
         log = MinibatchLog()
@@ -190,15 +194,10 @@ class BaselinePG(VanillaPolicyGradient):
         return loss, dict(value_loss=loss, loss=loss)
 
     def _improved_advantages(self, sample: TrajectoryBuffer) -> np.ndarray:
-        """
-        The advantages A_t with the improved V_ψ, bootstraps included.
-
-        :param sample: N finished trajectories
-        :return: float32, shape (M,)
-        """
+        """The advantages A_t with the improved V_ψ, bootstraps included, shape (M,)."""
         self.policy.set_training_mode(False)
-        chunks = sample.chunks(self.batch_size)
-        values = th.cat([self._predict_values(chunk.observations).flatten() for chunk in chunks]).cpu().numpy()
+        batches = sample.micro_batches(self.batch_size)
+        values = th.cat([self._predict_values(batch.observations).flatten() for batch in batches]).cpu().numpy()
         final_values = self._predict_final_values(sample)
         self.policy.set_training_mode(True)
         return sample.advantages_of(values, final_values)

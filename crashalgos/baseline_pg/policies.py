@@ -1,4 +1,4 @@
-"""The names of BaselinePG's policies."""
+"""The short names of BaselinePG's policies."""
 
 from crashalgos.common.policies import (
     SeparateActorCriticCnnPolicy,

@@ -1,8 +1,9 @@
 """
-Baselines b: S → ℝ that are subtracted from the **returns**, never from the rewards (slide "Baseline function").
+Baselines b(s_t), which REINFORCE subtracts from the **returns**, never from the rewards.
 
-Unbiased: a constant, a callable of the observation, leave-one-out. Biased: the batch mean, because each return helps to
-make the mean that is subtracted from it: R(τ) of N trajectories of one length gives (N − 1)/N of the exact gradient.
+Source: slide "Baseline function". A constant, a function of the observation and leave-one-out keep the gradient estimate
+unbiased. The batch mean makes it biased, because each return is part of the mean that is subtracted from it. With R(τ) of N
+trajectories of equal length, the expected estimate is (N − 1)/N of the exact gradient.
 """
 
 import copy
@@ -17,19 +18,21 @@ from crashalgos.common.checks import check_choice, check_number
 Observations = np.ndarray | dict[str, np.ndarray]
 Baseline = float | str | Callable[[Any], Any] | None
 
-NAMED_BASELINES = ("mean", "leave_one_out")
+_NAMED_BASELINES = ("mean", "leave_one_out")
 
 
 def check_baseline(baseline: Baseline, n_trajectories: int) -> None:
     """
+    Checks the argument ``baseline``.
+
     :param baseline: ``None``, a number, ``"mean"``, ``"leave_one_out"`` or a callable
     :param n_trajectories: N
-    :raises ValueError: if it is none of these, or leave-one-out of a single trajectory
+    :raises ValueError: if ``baseline`` is none of these, or ``"leave_one_out"`` with N = 1
     """
     if baseline is None or callable(baseline):
         return
     if isinstance(baseline, str):
-        check_choice("baseline", baseline, NAMED_BASELINES)
+        check_choice("baseline", baseline, _NAMED_BASELINES)
         if baseline == "leave_one_out" and n_trajectories == 1:
             raise ValueError("`baseline`='leave_one_out' needs `n_trajectories` of at least 2, got 1: nothing is left")
     else:
@@ -40,20 +43,25 @@ def baseline_values(
     baseline: Baseline, returns: np.ndarray, lengths: np.ndarray, observations: Observations | None = None
 ) -> np.ndarray:
     """
-    b(s_t) at every step.
+    The baseline b(s_t) of every step.
 
-    :param baseline: ``None`` (zero), a number, ``"mean"`` (of all M returns), ``"leave_one_out"`` (mean over all steps of
-        the other trajectories), or a callable: observations, shape (M, …), a dict of such for Dict spaces → values, shape (M,)
+    - ``None``: b(s_t) = 0
+    - a number c: b(s_t) = c
+    - ``"mean"``: b(s_t) = (1/M) Σ_i R_i, the mean of all M returns
+    - ``"leave_one_out"``: the mean of the returns of all steps of the other trajectories
+    - a callable: its result for the observations
+
+    :param baseline: one of these; a callable gets ``observations`` and returns M values, an array or tensor of shape (M,)
     :param returns: R_t or R(τ), shape (M,), floating
-    :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
-    :param observations: s_t as the buffer keeps them, shape (M, …); only a callable needs them
+    :param lengths: T_1, …, T_N, shape (N,), integers that sum to M
+    :param observations: s_t as the rollout buffer stores them, shape (M, …), or a dict of such arrays; only for a callable
     :return: b(s_t), shape (M,), of the returns' dtype
-    :raises ValueError: if a callable gives another shape or values that are not finite
+    :raises ValueError: if a callable returns another shape or values that are not finite
     """
     if baseline is None:
         return np.zeros_like(returns)
     if callable(baseline):
-        return _values_of(baseline, copy.deepcopy(observations), returns)  # whatever it does to them, the sample stays
+        return _values_of(baseline, copy.deepcopy(observations), returns)  # a copy: the callable may change them
     if baseline == "mean":
         return np.full_like(returns, returns.mean())
     if baseline == "leave_one_out":

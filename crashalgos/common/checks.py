@@ -1,23 +1,19 @@
-"""
-Checks of what comes in: those of arguments raise a ``ValueError`` that names the argument, the value and the allowed range.
-"""
+"""Checks of arguments. They raise a ``ValueError`` that names the argument, the value and the allowed range."""
 
-import copy
 import math
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-import torch as th
-
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
     """
+    Checks that an argument is a number in [low, high].
+
     :param name: the argument's name, for the message
-    :param value: what was passed
+    :param value: the argument's value
     :param low: smallest allowed value
     :param high: largest allowed value
-    :raises ValueError: if ``value`` is no number in [low, high], or is infinite where neither bound is finite
+    :raises ValueError: if it is not; also if the value is infinite and both bounds are
     """
     unbounded = math.isinf(low) and math.isinf(high)
     if (
@@ -31,10 +27,12 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
 
 def check_count(name: str, value: Any, low: int = 1) -> None:
     """
+    Checks that an argument is a whole number of at least ``low``.
+
     :param name: the argument's name, for the message
-    :param value: what was passed
+    :param value: the argument's value
     :param low: smallest allowed value
-    :raises ValueError: if ``value`` is no whole number of at least ``low``
+    :raises ValueError: if it is not
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise ValueError(f"`{name}` must be a whole number of at least {low}, got {value!r}")
@@ -42,10 +40,12 @@ def check_count(name: str, value: Any, low: int = 1) -> None:
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """
+    Checks that an argument is one of several texts.
+
     :param name: the argument's name, for the message
-    :param value: what was passed
+    :param value: the argument's value
     :param choices: the allowed values
-    :raises ValueError: if ``value`` is none of them
+    :raises ValueError: if it is not
     """
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}")
@@ -53,48 +53,15 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 def check_schedule(name: str, value: Any, low: float = -math.inf) -> None:
     """
+    Checks that an argument is a schedule: a function of the progress remaining (from 1 to 0), or a constant number.
+
     :param name: the argument's name, for the message
-    :param value: a number, or a function of the progress remaining (from 1 to 0); of a function nothing more is checked
+    :param value: the argument's value; the results of a function are not checked
     :param low: smallest allowed number
-    :raises ValueError: if ``value`` is neither callable nor such a number, as :func:`check_number` says
+    :raises ValueError: if the value is neither callable nor a number of at least ``low``
     """
     if not callable(value):
         check_number(name, value, low)
-
-
-def not_finite(name: str, array: Any, rows: str | None = None) -> list[str]:
-    """
-    :param name: what it is called in the description
-    :param array: an array or a tensor, or a dict of such; ``None``: nothing is wrong
-    :param rows: what the first index counts; ``None``: not said
-    :return: for each array that holds NaN or ±∞ where the first one is, and how many there are; empty if all is finite
-    """
-    if array is None:
-        return []
-    if isinstance(array, dict):
-        return [found for key, value in array.items() for found in not_finite(f"{name}[{key!r}]", value, rows)]
-    values = array.detach().cpu().numpy() if isinstance(array, th.Tensor) else np.asarray(array)
-    places = np.argwhere(~np.isfinite(values))
-    if len(places) == 0:
-        return []
-    first = tuple(places[0].tolist())
-    where = f" ({rows} {first[0]})" if rows else ""
-    more = f", and {len(places) - 1} more" if len(places) > 1 else ""
-    return [f"{name}{list(first) if first else ''} is {values[first]}{where}{more}"]
-
-
-def copy_containers(value: Any) -> Any:
-    """
-    :param value: anything; in ``policy_kwargs``, dicts and lists of arguments
-    :return: a copy of it down to the last dict and list; what they contain is the same
-    """
-    if isinstance(value, dict):
-        copied = copy.copy(value)
-        copied.update({key: copy_containers(each) for key, each in value.items()})
-        return copied
-    if isinstance(value, list):
-        return [copy_containers(each) for each in value]
-    return value
 
 
 def _range(low: float, high: float) -> str:

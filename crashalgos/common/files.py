@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing of files that exist completely or not at all."""
 
 import csv
 import os
@@ -14,10 +14,12 @@ _PREFIX = ".tmp-"
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
-    Write a file so that whoever looks, and whatever is killed, sees the old one or the new one. There is one writer at a time.
+    Replaces a file in one step, with the content that the block writes to a temporary file.
+
+    A reader sees the old file or the new one, also if the program is killed. Only one program may write a file at a time.
 
     :param path: the file
-    :return: a path beside it; what the block leaves there takes the file's place, unless the block raises
+    :return: the temporary file's path, in the same folder; if the block raises, the old file stays
     """
     temporary = path.with_name(_PREFIX + path.name)
     try:
@@ -31,8 +33,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """
+    Replaces a text file in one step.
+
     :param path: the file
-    :param text: what it holds, as a whole
+    :param text: its new content
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
@@ -40,9 +44,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """
+    Replaces a CSV file in one step.
+
     :param path: the file
-    :param header: its columns
-    :param rows: its rows
+    :param header: names of the columns
+    :param rows: the values, row by row
     """
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -52,15 +58,19 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 def is_unfinished(path: Path) -> bool:
     """
-    :param path: a file
-    :return: whether it is what a process has not finished writing
+    Whether a file is a temporary one of :func:`replacing`.
+
+    :param path: the file
+    :return: True if a program is writing it, or was killed while it wrote it
     """
     return path.name.startswith(_PREFIX)
 
 
 def remove_unfinished(folder: Path) -> None:
     """
-    :param folder: a killed process may have left something unfinished in it
+    Removes the temporary files that killed programs have left in a folder.
+
+    :param folder: the folder
     """
     for path in folder.glob(f"{_PREFIX}*"):
         if path.is_dir():

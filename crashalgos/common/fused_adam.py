@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch as th
 from torch import nn
 
-from crashalgos.common.compiler import mark_as_unmoved
+from crashalgos.common.compiler import mark_static_addresses
 
 
 class AdamGroup(NamedTuple):
@@ -34,7 +34,7 @@ class AdamGroup(NamedTuple):
         for parameter, state in zip(parameters, states, strict=True):
             # PyTorch keeps it on the CPU, where a CUDA graph cannot count
             state["step"] = state["step"].to(parameter.device)
-            mark_as_unmoved([parameter, *state.values()])
+            mark_static_addresses([parameter, *state.values()])
         lr = th.tensor(group["lr"], dtype=th.float64, device=parameters[0].device)
         kept = (group[name] for name in ("betas", "eps", "weight_decay", "decoupled_weight_decay", "maximize"))
         return cls(parameters, states, lr, *kept)

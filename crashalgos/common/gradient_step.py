@@ -12,7 +12,8 @@ import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
-from crashalgos.common.compiler import Compiler, Figures, Session, forget_distribution, without_validation
+from crashalgos.common.compiler import Compiler, Figures, Session
+from crashalgos.common.distributions import forget_distribution, without_validation
 from crashalgos.common.fused_adam import AdamGroup, adam_groups, adam_step, has_default_arithmetic, is_plain_adam
 from crashalgos.common.minibatch_log import MinibatchLog
 

@@ -1,26 +1,28 @@
 """
-The objectives of the course as pure functions on tensors: they know no policy, no buffer, no logger.
+The course's objectives and losses as pure functions on tensors.
 
-Every input of one sample each has shape (B,) and one floating dtype, which is checked: an advantage of shape (B, 1) times a
-log-probability of shape (B,) would silently become a (B, B) outer product.
+Inputs with one value for each sample have shape (B,) and the same floating dtype. The functions check this. Without the check,
+advantages of shape (B, 1) times log-probabilities of shape (B,) would silently become a matrix of shape (B, B).
 """
 
 import torch as th
 from torch.nn import functional as F
 
-#: The slide's six cases (A ≷ 0 × ρ below, inside, above the range) and, apart, A = 0, in the order of :func:`six_cases`.
+#: The slide's six cases (sign of A; ρ below, inside or above the clip range) and A = 0, in the order of :func:`six_cases`
 SIX_CASES = ("pos_below", "pos_inside", "pos_above", "neg_below", "neg_inside", "neg_above", "zero_advantage")
 
 
 def policy_gradient_objective(log_probs: th.Tensor, weights: th.Tensor, n_trajectories: int) -> th.Tensor:
     """
-    J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · weight_t (slide "Practical notes – objective function J(θ)").
+    The policy-gradient objective J(θ).
 
-    The sum over t is divided by the number of trajectories, **not** by the number of steps. Over chunks of a batch the J
-    add up to the J of the whole batch.
+    J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · weight_t
+
+    Source: slide "Practical notes – objective function J(θ)". The sum is divided by the number of trajectories, **not** by the
+    number of steps. So the J of the micro-batches of a sample add up to the J of the sample.
 
     :param log_probs: ln π_θ(a_t|s_t), shape (B,)
-    :param weights: R(τ), R_t, R_t^γ, or any of them less a baseline, shape (B,), no gradient
+    :param weights: weight_t, shape (B,), without gradient: R(τ), R_t or R_t^γ, with or without a baseline subtracted
     :param n_trajectories: N
     :return: J, a scalar to be **maximised**
     """
@@ -30,11 +32,14 @@ def policy_gradient_objective(log_probs: th.Tensor, weights: th.Tensor, n_trajec
 
 def clipped_surrogate_objective(ratios: th.Tensor, advantages: th.Tensor, clip_range: float) -> th.Tensor:
     """
-    J̃(θ) = (1/|B|) Σ_i min(ρ_i A_i, clip(ρ_i, 1 − ε, 1 + ε) A_i) (slide "Training loop – PPO";
-    https://arxiv.org/abs/1707.06347, eq. 7).
+    PPO's clipped surrogate objective J̃(θ).
+
+    J̃(θ) = (1/|B|) Σ_i min(ρ_i A_i, clip(ρ_i, 1 − ε, 1 + ε) A_i)
+
+    Source: slide "Training loop – PPO"; https://arxiv.org/abs/1707.06347, eq. 7.
 
     :param ratios: ρ = π_θ(a|s) / π_θOLD(a|s), shape (B,)
-    :param advantages: A, shape (B,), no gradient
+    :param advantages: A, shape (B,), without gradient
     :param clip_range: ε
     :return: J̃, a scalar to be **maximised**
     """
@@ -46,11 +51,15 @@ def clipped_surrogate_objective(ratios: th.Tensor, advantages: th.Tensor, clip_r
 
 def value_loss(values: th.Tensor, targets: th.Tensor) -> th.Tensor:
     """
-    (1/|B|) Σ_i (R_i − V_ψ(s_i))² (slides "Value network: objective", "Training loop – PPO").
+    The value loss: the mean squared error of V_ψ.
+
+    L(ψ) = (1/|B|) Σ_i (R_i − V_ψ(s_i))²
+
+    Source: slides "Value network: objective" and "Training loop – PPO".
 
     :param values: V_ψ(s), shape (B,)
-    :param targets: R, shape (B,), no gradient
-    :return: the mean squared error, a scalar
+    :param targets: R, shape (B,), without gradient
+    :return: L, a scalar to be minimised
     """
     _check_samples(values=values, targets=targets)
     return F.mse_loss(targets, values)
@@ -58,13 +67,16 @@ def value_loss(values: th.Tensor, targets: th.Tensor) -> th.Tensor:
 
 def clip_value_change(values: th.Tensor, old_values: th.Tensor, clip_range_vf: float) -> th.Tensor:
     """
-    V_old + clip(V − V_old, −ε_vf, ε_vf): the values that PPO regresses when ``clip_range_vf`` is set. Not in the paper or
-    the slides: OpenAI Baselines introduced it, and it depends on the scale of the rewards.
+    The clipped values, which PPO's value loss uses if ``clip_range_vf`` is set.
+
+    V_clipped = V_old + clip(V_ψ − V_old, −ε_vf, ε_vf)
+
+    Source: OpenAI Baselines; neither the paper nor the slides have it. Its effect depends on the scale of the rewards.
 
     :param values: V_ψ(s), shape (B,)
-    :param old_values: V at collection, shape (B,), no gradient
+    :param old_values: V_old(s), the values from the rollout, shape (B,), without gradient
     :param clip_range_vf: ε_vf
-    :return: shape (B,)
+    :return: V_clipped, shape (B,)
     """
     _check_samples(values=values, old_values=old_values)
     return old_values + th.clamp(values - old_values, -clip_range_vf, clip_range_vf)
@@ -72,11 +84,15 @@ def clip_value_change(values: th.Tensor, old_values: th.Tensor, clip_range_vf: f
 
 def kl_k1(log_ratios: th.Tensor) -> th.Tensor:
     """
-    KL(π_θOLD ‖ π_θ) ≈ mean(−ln ρ) (k₁ of http://joschu.net/blog/kl-approx.html): the definition sampled, unbiased where
-    the actions are π_θOLD's; high variance, and negative as often as chance has it.
+    The k₁ estimate of the Kullback-Leibler divergence between the old and the new policy.
+
+    KL(π_θOLD ‖ π_θ) ≈ (1/|B|) Σ_i −ln ρ_i
+
+    Source: http://joschu.net/blog/kl-approx.html. It is unbiased if π_θOLD drew the actions. Its variance is high, and it
+    can be negative.
 
     :param log_ratios: ln ρ, shape (B,)
-    :return: a scalar
+    :return: the estimate, a scalar
     """
     _check_samples(log_ratios=log_ratios)
     return th.mean(-log_ratios)
@@ -84,12 +100,16 @@ def kl_k1(log_ratios: th.Tensor) -> th.Tensor:
 
 def kl_k3(ratios: th.Tensor, log_ratios: th.Tensor) -> th.Tensor:
     """
-    KL(π_θOLD ‖ π_θ) ≈ mean((ρ − 1) − ln ρ) (k₃ of http://joschu.net/blog/kl-approx.html): never negative, low variance.
-    It is k₁ plus ρ − 1, whose expectation under π_θOLD is 0.
+    The k₃ estimate of the Kullback-Leibler divergence between the old and the new policy.
+
+    KL(π_θOLD ‖ π_θ) ≈ (1/|B|) Σ_i (ρ_i − 1) − ln ρ_i
+
+    Source: http://joschu.net/blog/kl-approx.html. It adds ρ − 1 to k₁. The expectation of ρ − 1 under π_θOLD is 0, so k₃ is
+    unbiased as well. It is never negative, and its variance is low.
 
     :param ratios: ρ, shape (B,)
     :param log_ratios: ln ρ, shape (B,)
-    :return: a scalar
+    :return: the estimate, a scalar
     """
     _check_samples(ratios=ratios, log_ratios=log_ratios)
     return th.mean((ratios - 1) - log_ratios)
@@ -99,19 +119,19 @@ def policy_change_figures(
     ratios: th.Tensor, log_ratios: th.Tensor, advantages: th.Tensor, clip_range: float
 ) -> dict[str, th.Tensor]:
     """
-    How far π_θ is from π_θOLD on a minibatch: the figures that PPO logs.
+    The figures that PPO logs about the distance of π_θ from π_θOLD on a minibatch.
 
     :param ratios: ρ, shape (B,)
     :param log_ratios: ln ρ, shape (B,)
     :param advantages: A as used in the loss, shape (B,)
     :param clip_range: ε
-    :return: ``kl_k1``, ``kl_k3`` and ``clip_fraction`` (the share of ρ outside 1 ± ε), scalars; ``ratios`` and
+    :return: the scalars ``kl_k1``, ``kl_k3`` and ``clip_fraction`` (the share of ρ outside 1 ± ε); ``ratios`` and
         ``advantages``, shape (B,), for :func:`six_cases`
     """
     return dict(
         kl_k1=kl_k1(log_ratios),
         kl_k3=kl_k3(ratios, log_ratios),
-        clip_fraction=th.mean((th.abs(ratios - 1) > clip_range).float()),
+        clip_fraction=th.mean((th.abs(ratios.detach() - 1) > clip_range).float()),
         ratios=ratios,
         advantages=advantages,
     )
@@ -119,16 +139,17 @@ def policy_change_figures(
 
 def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float, sizes: th.Tensor | None = None) -> th.Tensor:
     """
-    How many samples are in each of the six cases of the slide "Exercise", and how many have A = 0. Where ρ is on a bound it
-    counts as inside, as it does for the gradient. The gradient with respect to ρ vanishes in ``pos_above``, in
-    ``neg_below``, and where A = 0.
+    The number of samples in each of the six cases of the clipped objective, and with A = 0.
+
+    Source: slide "Exercise". A ratio on a bound of the clip range counts as inside, as it does for the gradient. The gradient
+    with respect to ρ is zero in the cases ``pos_above`` and ``neg_below``, and for A = 0.
 
     :param ratios: ρ, shape (B,)
     :param advantages: A as used in the loss, shape (B,)
     :param clip_range: ε
-    :param sizes: if these are minibatches one behind the other, how many samples each has, shape (n,), sums to B
-    :return: how many samples are in each case, in the order of ``SIX_CASES``, shape (7,), whole numbers that sum to B; with
-        ``sizes`` of each minibatch, shape (n, 7)
+    :param sizes: the sizes of n minibatches, if the inputs are these minibatches in a row, shape (n,); their sum is B
+    :return: the number of samples in each case, in the order of ``SIX_CASES``: integers of shape (7,) that sum to B. With
+        ``sizes`` the numbers of each minibatch, shape (n, 7)
     """
     _check_samples(ratios=ratios, advantages=advantages)
     side = 1 + (ratios > 1 + clip_range).long() - (ratios < 1 - clip_range).long()  # 0 below, 1 inside, 2 above
@@ -136,8 +157,9 @@ def six_cases(ratios: th.Tensor, advantages: th.Tensor, clip_range: float, sizes
     if sizes is None:
         return th.bincount(case, minlength=len(SIX_CASES))
     minibatch = th.repeat_interleave(sizes.to(case.device))
-    cell = minibatch * len(SIX_CASES) + case
-    return th.bincount(cell, minlength=len(sizes) * len(SIX_CASES)).reshape(len(sizes), len(SIX_CASES))
+    minibatch_and_case = minibatch * len(SIX_CASES) + case
+    counts = th.bincount(minibatch_and_case, minlength=len(sizes) * len(SIX_CASES))
+    return counts.reshape(len(sizes), len(SIX_CASES))
 
 
 def _check_samples(**tensors: th.Tensor) -> None:

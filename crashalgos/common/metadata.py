@@ -1,4 +1,4 @@
-"""What was trained, on what, with which versions: plain values that describe a run."""
+"""Metadata of a run as plain values: hyperparameters, environment, versions, git commit."""
 
 import functools
 import importlib.metadata
@@ -15,16 +15,19 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 
 _PACKAGES = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numpy", "scipy", "matplotlib", "wandb")
-_LONGEST_TEXT = 200
-_LARGEST_ARRAY = 20
+#: Longer texts and larger arrays are replaced by the name of their class, or their shape
+_MAX_TEXT_LENGTH = 200
+_MAX_ARRAY_SIZE = 20
 
 
-def run_config(model: BaseAlgorithm) -> dict[str, Any]:
+def run_metadata(model: BaseAlgorithm) -> dict[str, Any]:
     """
-    Describe a model and its surroundings. The hyperparameters lie at the top level, under their arguments' names.
+    Describes a run: its model, environment and versions.
+
+    The hyperparameters are at the top level, under their arguments' names.
 
     :param model: an SB3 model with an environment
-    :return: numbers, short texts, and lists and dictionaries of these
+    :return: plain values: numbers, short texts, and lists and dictionaries of these
     """
     env = model.get_env()
     return {
@@ -39,28 +42,30 @@ def run_config(model: BaseAlgorithm) -> dict[str, Any]:
 
 def hyperparameters(model: BaseAlgorithm) -> dict[str, Any]:
     """
-    The constructor's arguments as the model keeps them.
+    The values of the constructor's arguments.
 
     :param model: an SB3 model
-    :return: a plain value for each argument that the model has as an attribute
+    :return: a plain value for each argument that the model keeps as an attribute
     """
     names: dict[str, None] = {}
     for cls in type(model).__mro__:
         parameters = inspect.signature(cls).parameters.values()
         names.update(dict.fromkeys(parameter.name for parameter in parameters))
-        # A constructor without *args or **kwargs names all that it accepts
+        # A constructor without *args or **kwargs names all its arguments
         if not any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in parameters):
             break
     values = {name: getattr(model, name) for name in names if name not in ("self", "env", "policy") and hasattr(model, name)}
     return {"policy": model.policy_class.__name__} | {
-        name: plain(value) for name, value in values.items() if not name.startswith("_")
+        name: to_plain(value) for name, value in values.items() if not name.startswith("_")
     }
 
 
 def describe_env(env: VecEnv) -> dict[str, Any]:
     """
-    :param env: the training environment
-    :return: its id (``None`` without a gymnasium spec), number of copies, wrappers (outermost first) and spaces
+    Describes a training environment.
+
+    :param env: the vectorized environment
+    :return: its id (``None`` without a gymnasium spec), number of envs, wrappers (outermost first) and spaces
     """
     wrappers = []
     description: dict[str, Any] = {}
@@ -69,11 +74,11 @@ def describe_env(env: VecEnv) -> dict[str, Any]:
         wrappers.append(type(unwrapped).__name__)
         if isinstance(unwrapped, VecNormalize):
             names = ("norm_obs", "norm_reward", "clip_obs", "clip_reward", "gamma", "epsilon")
-            description["vec_normalize"] = {name: plain(getattr(unwrapped, name)) for name in names}
+            description["vec_normalize"] = {name: to_plain(getattr(unwrapped, name)) for name in names}
         unwrapped = unwrapped.venv
     try:
         spec = unwrapped.get_attr("spec", indices=0)[0]
-    except Exception:  # a VecEnv of another make need not know of gymnasium's specs
+    except Exception:  # a VecEnv need not have gymnasium's specs
         spec = None
     wrappers.append(type(unwrapped).__name__)
     if spec is not None:
@@ -88,22 +93,27 @@ def describe_env(env: VecEnv) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """:return: the version of Python and of each package that shapes the numbers of a run"""
+    """
+    The versions of Python and of the packages that influence a run's numbers.
+
+    :return: each version by the package's name
+    """
     import crashalgos
 
     found = {"python": platform.python_version(), "crashalgos": crashalgos.__version__}
     for package in _PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # put there without an installer
+        except importlib.metadata.PackageNotFoundError:  # not installed, or copied without an installer
             continue
     return found
 
 
 def git_commit() -> str | None:
     """
-    :return: the commit that is checked out in the working directory, with "-dirty" where tracked files differ from it;
-        ``None`` without git or a repository
+    The git commit of the working directory.
+
+    :return: its hash, with the suffix "-dirty" if tracked files differ from it; ``None`` without git or a repository
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -113,34 +123,36 @@ def git_commit() -> str | None:
     return answer.stdout.strip()
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """
-    A value as numbers, short texts, and lists and dictionaries of these, with no memory address in it.
+    Converts a value to a plain one: numbers, short texts, and lists and dictionaries of these.
 
-    :param value: anything
-    :return: the value itself where it is plain, a constant schedule's constant, the name of a class or function,
-        a short text otherwise
+    The result has no memory address in it, so it is the same in every process.
+
+    :param value: any value
+    :return: a plain value as it is; the number of a constant schedule; the name of a class or function; otherwise a short text
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist()) if value.size <= _LARGEST_ARRAY else f"array of shape {value.shape}"
+        return to_plain(value.tolist()) if value.size <= _MAX_ARRAY_SIZE else f"array of shape {value.shape}"
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, FloatSchedule):
-        return plain(value.value_schedule)
+        return to_plain(value.value_schedule)
     if isinstance(value, ConstantSchedule):
         return value.val
     if isinstance(value, th.device):
         return str(value)
     if isinstance(value, functools.partial):
-        arguments = [*map(repr, map(plain, value.args)), *(f"{key}={plain(item)!r}" for key, item in value.keywords.items())]
-        return f"{plain(value.func)}({', '.join(arguments)})"
+        arguments = [repr(to_plain(item)) for item in value.args]
+        arguments += [f"{name}={to_plain(item)!r}" for name, item in value.keywords.items()]
+        return f"{to_plain(value.func)}({', '.join(arguments)})"
     if hasattr(value, "__qualname__"):
         return value.__qualname__
     text = repr(value)
-    return text if "0x" not in text and len(text) <= _LONGEST_TEXT else type(value).__qualname__
+    return text if "0x" not in text and len(text) <= _MAX_TEXT_LENGTH else type(value).__qualname__

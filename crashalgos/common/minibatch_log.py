@@ -1,4 +1,4 @@
-"""Figures of every minibatch, read from the device once at the end instead of once a minibatch."""
+"""A log of an update's minibatches that waits for the device once, at the end of the update."""
 
 from collections import defaultdict
 
@@ -7,49 +7,65 @@ import torch as th
 
 
 class MinibatchLog:
-    """Collects tensors under names, one of each name a minibatch."""
+    """
+    Collects the figures of minibatches as tensors.
+
+    To convert a tensor to a number, Python must wait for the device. So the log keeps tensors, and converts many at once.
+    """
 
     def __init__(self) -> None:
         self._figures: dict[str, list[th.Tensor]] = defaultdict(list)
 
     def add(self, **figures: th.Tensor) -> None:
         """
-        :param figures: tensors of one minibatch, without gradients
+        Adds the figures of one minibatch.
+
+        :param figures: tensors by name, without gradients
         """
         for name, figure in figures.items():
             self._figures[name].append(figure)
 
     def count(self, name: str) -> int:
         """
-        :param name: as given to :meth:`add`
-        :return: the number of minibatches that have such a figure
+        The number of minibatches that have a figure.
+
+        :param name: the figure's name
+        :return: the number
         """
         return len(self._figures[name])
 
     def last(self, name: str) -> th.Tensor:
         """
-        :param name: as given to :meth:`add`
-        :return: the figure of the last minibatch
+        The figure of the last minibatch.
+
+        :param name: the figure's name
+        :return: the tensor
         """
         return self._figures[name][-1]
 
     def values(self, name: str) -> np.ndarray:
         """
-        :param name: as given to :meth:`add`
+        The figures of all minibatches as one array.
+
+        :param name: the figure's name
         :return: the figures in their dtype, shape (number of minibatches, …)
         """
         return th.stack(self._figures[name]).cpu().numpy()
 
     def take(self, name: str) -> list[th.Tensor]:
         """
-        :param name: as given to :meth:`add`
-        :return: the figures, which are forgotten
+        Removes the figures of all minibatches from the log, and returns them.
+
+        :param name: the figure's name
+        :return: one tensor for each minibatch
         """
         return self._figures.pop(name)
 
     def mean(self, name: str) -> np.ndarray:
         """
-        :param name: as given to :meth:`add`
-        :return: the mean over the minibatches, in float64
+        The mean of a figure over the minibatches.
+
+        :param name: the figure's name
+        :return: the mean in float64
         """
         return self.values(name).astype(np.float64).mean(axis=0)

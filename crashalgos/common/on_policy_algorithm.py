@@ -1,5 +1,6 @@
 """SB3's ``OnPolicyAlgorithm`` with its rollout loop in small steps: one collector, for n_steps or for N whole trajectories."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
-from crashalgos.common.checks import check_number, check_schedule, copy_containers
-from crashalgos.common.compiler import Compiler, Session, forget_distribution, without_validation
+from crashalgos.common.checks import check_number, check_schedule
+from crashalgos.common.compiler import Compiler, Session
+from crashalgos.common.distributions import forget_distribution, without_validation
 from crashalgos.common.finite import explain_non_finite, not_finite_of
 from crashalgos.common.resumable import ResumableAlgorithm
 from crashalgos.common.rollout_buffers import Column, ColumnBuffer
@@ -108,7 +110,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
             self._check_buffer_has_columns(columns)
             self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "columns": columns}
         # SB3's policies write into `features_extractor_kwargs` if `normalize_images` is False: not into the caller's
-        self.policy_kwargs = copy_containers(self.policy_kwargs)
+        self.policy_kwargs = _copy_containers(self.policy_kwargs)
         super()._setup_model()
         self.rollout_buffer_class, self.rollout_buffer_kwargs, self.policy_kwargs = requested
 
@@ -323,3 +325,14 @@ def _forward(policy: Any, given: tuple[Any, dict[str, th.Tensor]]) -> dict[str, 
     forget_distribution(policy)
     figures = dict(actions=actions, log_probs=log_probs)
     return figures if values is None else figures | dict(values=values)
+
+
+def _copy_containers(value: Any) -> Any:
+    """A copy of nested dicts and lists; what they contain is the same."""
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update({key: _copy_containers(each) for key, each in value.items()})
+        return copied
+    if isinstance(value, list):
+        return [_copy_containers(each) for each in value]
+    return value

@@ -1,8 +1,7 @@
 """
-SB3's policies without a critic (REINFORCE), and with an optimizer each for actor and critic (BaselinePG).
+The policies of REINFORCE (without a critic) and of BaselinePG (actor and critic with one optimizer each).
 
-Both keep the parameter names of SB3's ``ActorCriticPolicy``, so that weights move between them by
-``load_state_dict(…, strict=False)``.
+Both keep SB3's parameter names. So ``load_state_dict(…, strict=False)`` copies weights between them and SB3's policies.
 """
 
 from typing import Any
@@ -16,12 +15,13 @@ from torch import nn
 
 class ActorPolicy(ActorCriticPolicy):
     """
-    π_θ alone: no value network, and nothing that could read a value. ``forward`` and ``evaluate_actions`` return ``None``
-    where an actor-critic policy returns values.
+    A policy π_θ without a critic.
+
+    ``forward`` and ``evaluate_actions`` return ``None`` in the place of the values.
 
     :param args: SB3's policy arguments
-    :param kwargs: SB3's policy arguments. In ``net_arch`` only ``pi`` (or a plain list) counts; ``share_features_extractor``
-        has no meaning without a critic
+    :param kwargs: SB3's policy arguments. Of ``net_arch`` only ``pi`` (or a list of layer sizes) is used;
+        ``share_features_extractor`` has no effect
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -40,9 +40,11 @@ class ActorPolicy(ActorCriticPolicy):
         self, obs: PyTorchObs, deterministic: bool = False
     ) -> tuple[th.Tensor, None, th.Tensor]:
         """
+        Draws an action for every observation.
+
         :param obs: s, shape (B, …)
-        :param deterministic: take the mode instead of a sample
-        :return: a, shape (B, …); no value; ln π_θ(a|s), shape (B,)
+        :param deterministic: return the mode of the distribution instead of a sample
+        :return: a, shape (B, …); ``None``; ln π_θ(a|s), shape (B,)
         """
         distribution = self.get_distribution(obs)
         actions = distribution.get_actions(deterministic=deterministic)
@@ -53,38 +55,44 @@ class ActorPolicy(ActorCriticPolicy):
         self, obs: PyTorchObs, actions: th.Tensor
     ) -> tuple[None, th.Tensor, th.Tensor | None]:
         """
+        The log-probabilities of given actions, and the policy's entropy.
+
         :param obs: s, shape (B, …)
         :param actions: a, shape (B, …)
-        :return: no value; ln π_θ(a|s), shape (B,); the entropy of π_θ(·|s), shape (B,)
+        :return: ``None``; ln π_θ(a|s), shape (B,); the entropy of π_θ(·|s), shape (B,)
         """
         distribution = self.get_distribution(obs)
         return None, distribution.log_prob(actions), distribution.entropy()
 
     def predict_values(self, obs: PyTorchObs) -> th.Tensor:
         """
-        :param obs: s
+        Raises an error, because there is no critic.
+
+        :param obs: not used
         :raises AttributeError: always
         """
         raise AttributeError(f"{type(self).__name__} has no critic, so it predicts no values")
 
 
 class ActorCnnPolicy(ActorPolicy, ActorCriticCnnPolicy):
-    """:class:`ActorPolicy` for images, with SB3's ``NatureCNN``."""
+    """A policy without a critic for images, with SB3's ``NatureCNN``: see :class:`ActorPolicy`."""
 
 
 class MultiInputActorPolicy(ActorPolicy, MultiInputActorCriticPolicy):
-    """:class:`ActorPolicy` for Dict observations, with SB3's ``CombinedExtractor``."""
+    """A policy without a critic for Dict observations, with SB3's ``CombinedExtractor``: see :class:`ActorPolicy`."""
 
 
 class SeparateActorCriticPolicy(ActorCriticPolicy):
     """
-    π_θ with ``optimizer`` and V_ψ with ``value_optimizer``: θ and ψ have no parameter in common (slide "Value network").
+    A policy π_θ and a critic V_ψ that share no parameters (slide "Value network").
+
+    ``optimizer`` has the parameters θ, ``value_optimizer`` the parameters ψ.
 
     :param args: SB3's policy arguments
-    :param share_features_extractor: whether actor and critic read the same features; only possible where the extractor has no
-        parameters to learn, because two optimizers cannot both own them
-    :param kwargs: SB3's policy arguments; ``optimizer_class`` and ``optimizer_kwargs`` hold for both optimizers
-    :raises ValueError: if an extractor with parameters is to be shared
+    :param share_features_extractor: whether actor and critic use the same features extractor. It must have no parameters then,
+        because a parameter cannot belong to two optimizers
+    :param kwargs: SB3's policy arguments; ``optimizer_class`` and ``optimizer_kwargs`` are used for both optimizers
+    :raises ValueError: if the shared features extractor has parameters
     """
 
     value_optimizer: th.optim.Optimizer
@@ -105,27 +113,35 @@ class SeparateActorCriticPolicy(ActorCriticPolicy):
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """
-        To be overridden with :meth:`_build_mlp_extractor`, where the extractor is no ``MlpExtractor``.
+        The critic's parameters ψ.
 
-        :return: ψ, all that V_ψ learns
+        Override it together with :meth:`_build_mlp_extractor`, if your extractor is not an ``MlpExtractor``.
+
+        :return: ψ
         """
         modules = (self.vf_features_extractor, self.mlp_extractor.value_net, self.value_net)
         return [parameter for module in modules for parameter in module.parameters()]
 
     def actor_parameters(self) -> list[nn.Parameter]:
         """
-        :return: θ, every other parameter
+        The actor's parameters θ: all parameters that are not the critic's.
+
+        :return: θ
         """
         critic = set(self.critic_parameters())
         return [parameter for parameter in self.parameters() if parameter not in critic]
 
 
 class SeparateActorCriticCnnPolicy(SeparateActorCriticPolicy, ActorCriticCnnPolicy):
-    """:class:`SeparateActorCriticPolicy` for images, with SB3's ``NatureCNN``."""
+    """A policy and a separate critic for images, with SB3's ``NatureCNN``: see :class:`SeparateActorCriticPolicy`."""
 
 
 class SeparateMultiInputActorCriticPolicy(SeparateActorCriticPolicy, MultiInputActorCriticPolicy):
-    """:class:`SeparateActorCriticPolicy` for Dict observations, with SB3's ``CombinedExtractor``."""
+    """
+    A policy and a separate critic for Dict observations, with SB3's ``CombinedExtractor``.
+
+    See :class:`SeparateActorCriticPolicy`.
+    """
 
 
 def _make_optimizer(policy: ActorCriticPolicy, parameters: list[nn.Parameter], lr_schedule: Schedule) -> th.optim.Optimizer:

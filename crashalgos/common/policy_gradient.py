@@ -101,14 +101,14 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
             max_grad_norm=self.max_grad_norm,
             single_batch=self.batch_size is None,
         ) as step:
-            step.accumulate(self.rollout_buffer.chunks(self.batch_size))
+            step.accumulate(self.rollout_buffer.micro_batches(self.batch_size))
         self._n_updates += 1
         check_finite(self, log)
         self._log_step(log, weights)
 
     @abstractmethod
     def _loss(
-        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, *, n_trajectories: int, ent_coef: float
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
         −J(θ), less the entropy bonus: a sum over t and a mean over the N trajectories.

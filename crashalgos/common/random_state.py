@@ -1,4 +1,4 @@
-"""Every random stream that a training draws from, as one value that can be kept and put back."""
+"""The random state of a run: every random generator that training draws from."""
 
 import random
 from collections.abc import Iterator
@@ -10,14 +10,16 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
 
-# gSDE's noise, drawn once for many steps: one matrix, and one for each env
+#: gSDE draws its noise once for many steps: one matrix, and one matrix for each env
 _NOISE = ("exploration_mat", "exploration_matrices")
 
 
 def random_state(model: BaseAlgorithm) -> dict[str, Any]:
     """
+    The states of the generators of Python, numpy and PyTorch, and the noise that gSDE has drawn.
+
     :param model: an SB3 model
-    :return: the states of Python's, numpy's and PyTorch's generators, and the noise that gSDE has drawn
+    :return: copies of the states
     """
     distribution = getattr(model.policy, "action_dist", None)
     noise = {}
@@ -34,8 +36,10 @@ def random_state(model: BaseAlgorithm) -> dict[str, Any]:
 
 def set_random_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     """
+    Restores the random state.
+
     :param model: an SB3 model
-    :param state: what ``random_state`` gave
+    :param state: the result of :func:`random_state`
     """
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
@@ -47,9 +51,11 @@ def set_random_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
 
 
 @contextmanager
-def undisturbed(model: BaseAlgorithm) -> Iterator[None]:
+def preserved_random_state(model: BaseAlgorithm) -> Iterator[None]:
     """
-    The block may draw, and switch the policy's mode: afterwards the training goes on as if it had not.
+    Restores the random state and the policy's training mode after the block.
+
+    In the block you can evaluate the policy, for example, without an effect on training.
 
     :param model: an SB3 model
     """

@@ -1,8 +1,8 @@
 """
-Returns of the course as pure functions on arrays: R(τ), R_t, R_t^γ, GAE(λ), the horizon.
+The course's returns and advantages as pure functions on arrays: R(τ), R_t, R_t^γ, GAE(λ), the horizon.
 
-Trajectories of unequal lengths lie one behind the other in flat arrays: ``rewards`` has shape (M,), M = T_1 + … + T_N,
-and ``lengths`` = (T_1, …, T_N) says where each one ends. Time runs forward within a trajectory.
+N trajectories of different lengths are stored one after the other in flat arrays. ``lengths`` = (T_1, …, T_N) has their
+lengths, and ``rewards`` has shape (M,) with M = T_1 + … + T_N. Within a trajectory the steps are in the order of time.
 """
 
 import math
@@ -14,9 +14,13 @@ from crashalgos.common.checks import check_number
 
 def gamma_from_horizon(horizon: float) -> float:
     """
-    γ = 1 − 1/h (slide "Discount factor – horizon").
+    The discount factor γ of a horizon.
 
-    :param horizon: h, how many steps ahead to look; at least 1, ``math.inf`` gives γ = 1
+    γ = 1 − 1/h
+
+    Source: slide "Discount factor – horizon".
+
+    :param horizon: h, the number of steps to look ahead; at least 1; ``math.inf`` gives γ = 1
     :return: the discount factor γ in [0, 1]
     :raises ValueError: if ``horizon`` is below 1 or not a number
     """
@@ -26,9 +30,13 @@ def gamma_from_horizon(horizon: float) -> float:
 
 def horizon_from_gamma(gamma: float) -> float:
     """
-    h = 1/(1 − γ) (slide "Discount factor – horizon").
+    The horizon h of a discount factor.
 
-    :param gamma: the discount factor, in [0, 1]
+    h = 1/(1 − γ)
+
+    Source: slide "Discount factor – horizon".
+
+    :param gamma: the discount factor γ, in [0, 1]
     :return: the horizon h ≥ 1; ``math.inf`` for γ = 1
     :raises ValueError: if ``gamma`` is outside [0, 1]
     """
@@ -38,11 +46,15 @@ def horizon_from_gamma(gamma: float) -> float:
 
 def reward_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float = 1.0) -> np.ndarray:
     """
-    R_t^γ = Σ_{j≥t} γ^{j−t} r_j (slide "Practical notes – discount factor"); with γ = 1 the slides' R_t.
+    The reward-to-go R_t^γ of every step.
+
+    R_t^γ = Σ_{j≥t} γ^{j−t} r_j
+
+    Source: slide "Practical notes – discount factor". With γ = 1 it is the slides' R_t.
 
     :param rewards: r_t, shape (M,), floating
-    :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
-    :param gamma: the discount factor
+    :param lengths: T_1, …, T_N, shape (N,), integers that sum to M
+    :param gamma: the discount factor γ
     :return: R_t^γ, shape (M,), of the rewards' dtype
     """
     return discounted_sum_to_end(rewards, lengths, gamma)
@@ -50,12 +62,16 @@ def reward_to_go(rewards: np.ndarray, lengths: np.ndarray, gamma: float = 1.0) -
 
 def total_return(rewards: np.ndarray, lengths: np.ndarray, gamma: float = 1.0) -> np.ndarray:
     """
-    R(τ) = Σ_j γ^{j−1} r_j for every step of τ (slide "Return"; discounted where γ < 1).
+    The total return R(τ) of the trajectory that a step belongs to, for every step.
+
+    R(τ) = Σ_j γ^{j−1} r_j
+
+    Source: slide "Return", where γ = 1.
 
     :param rewards: r_t, shape (M,), floating
-    :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
-    :param gamma: the discount factor
-    :return: R(τ_j) at each step of τ_j, shape (M,), of the rewards' dtype
+    :param lengths: T_1, …, T_N, shape (N,), integers that sum to M
+    :param gamma: the discount factor γ
+    :return: R(τ), the same at all steps of τ, shape (M,), of the rewards' dtype
     """
     first_steps = np.cumsum(lengths) - lengths
     return np.repeat(reward_to_go(rewards, lengths, gamma)[first_steps], lengths)
@@ -70,14 +86,16 @@ def generalized_advantages(
     gae_lambda: float,
 ) -> np.ndarray:
     """
-    GAE(λ): A_t = Σ_{j≥t} (γλ)^{j−t} δ_j, δ_t = r_t + γ V(s_{t+1}) − V(s_t) (https://arxiv.org/abs/1506.02438, eq. 16).
+    The generalized advantage estimates GAE(λ) of every step.
 
-    λ = 1 is the slides' A_t = R_t − V(s_t) (slide "Advantage learning").
+    A_t = Σ_{j≥t} (γλ)^{j−t} δ_j  with  δ_t = r_t + γ V(s_{t+1}) − V(s_t)
+
+    Source: https://arxiv.org/abs/1506.02438, eq. 16. With λ = 1 it is A_t = R_t − V(s_t) of the slide "Advantage learning".
 
     :param rewards: r_t, shape (M,), floating
     :param values: V(s_t), shape (M,), of the rewards' dtype
-    :param final_values: V(s_{T+1}) of each trajectory, shape (N,), of the rewards' dtype: 0 where it terminated
-    :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
+    :param final_values: V(s_{T+1}) of each trajectory, 0 if the trajectory terminated, shape (N,), of the rewards' dtype
+    :param lengths: T_1, …, T_N, shape (N,), integers that sum to M
     :param gamma: the discount factor γ
     :param gae_lambda: λ
     :return: A_t, shape (M,), of the rewards' dtype
@@ -88,7 +106,7 @@ def generalized_advantages(
     next_values = np.empty_like(values)
     next_values[:-1] = values[1:]
     next_values[np.cumsum(lengths) - 1] = final_values
-    # δ_t = r_t + γ V(s_{t+1}) − V(s_t), in place: a rollout may fill most of the memory
+    # δ_t = r_t + γ V(s_{t+1}) − V(s_t), in place, because a rollout can fill most of the memory
     delta = next_values
     delta *= gamma
     delta += rewards
@@ -99,15 +117,18 @@ def generalized_advantages(
 
 def discounted_sum_to_end(x: np.ndarray, lengths: np.ndarray, discount: float) -> np.ndarray:
     """
-    y_t = Σ_{j≥t} discount^{j−t} x_j within each trajectory, the sum behind every return and advantage here.
+    The discounted sum from every step to the end of its trajectory.
 
-    Instead of y_t = x_t + discount · y_{t+1} step by step, the sum doubles its reach: if y_t holds the first k terms,
-    y_t + discount^k · y_{t+k} holds the first 2k: log₂(max T) passes over the whole array instead of a loop over t.
+    y_t = Σ_{j≥t} d^{j−t} x_j
 
-    :param x: shape (M,), floating
-    :param lengths: T_1, …, T_N, shape (N,), whole numbers that sum to M
-    :param discount: the factor from one step to the next
-    :return: y, shape (M,), of x's dtype
+    Every return and advantage in this module is such a sum. A loop over t would compute y_t = x_t + d · y_{t+1}. This function
+    doubles the number of terms in each pass: if y_t has the first k terms, y_t + d^k · y_{t+k} has the first 2k. So it makes
+    log₂(max T) passes over the whole array.
+
+    :param x: x_t, shape (M,), floating
+    :param lengths: T_1, …, T_N, shape (N,), integers that sum to M
+    :param discount: d, the factor from one step to the next
+    :return: y_t, shape (M,), of x's dtype
     """
     _check_flat(x, lengths, like=x)
     y = x.copy()
@@ -118,14 +139,14 @@ def discounted_sum_to_end(x: np.ndarray, lengths: np.ndarray, discount: float) -
 def _sum_to_end_in_place(y: np.ndarray, lengths: np.ndarray, discount: float) -> None:
     steps_to_end = np.repeat(np.cumsum(lengths, dtype=np.int32) - 1, lengths)
     steps_to_end -= np.arange(len(y), dtype=np.int32)
-    reach = 1
+    n_terms = 1
     longest = int(lengths.max(initial=0))
-    while reach < longest:
-        further = y[reach:] * y.dtype.type(discount**reach)
-        # Row t + reach belongs to the same trajectory as row t exactly where that many steps remain
-        further[steps_to_end[:-reach] < reach] = 0
-        y[:-reach] += further
-        reach *= 2
+    while n_terms < longest:
+        next_terms = y[n_terms:] * y.dtype.type(discount**n_terms)
+        # Rows t and t + n_terms are of the same trajectory only if at least n_terms steps follow row t
+        next_terms[steps_to_end[:-n_terms] < n_terms] = 0
+        y[:-n_terms] += next_terms
+        n_terms *= 2
 
 
 def _check_flat(x: np.ndarray, lengths: np.ndarray, like: np.ndarray) -> None:

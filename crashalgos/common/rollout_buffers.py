@@ -103,9 +103,12 @@ class ColumnBuffer(RolloutBuffer):
         self, action: np.ndarray, reward: np.ndarray, value: th.Tensor | None, log_prob: th.Tensor, added: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """One step's rows of all envs, by column."""
-        self.check_added(added)
-        given = {"actions": action, "rewards": reward, "values": value, "log_probs": log_prob, **added}
-        return {name: _as_array(rows).reshape(self._row_shapes[name]) for name, rows in given.items() if rows is not None}
+        if added or self.columns:
+            self.check_added(added)
+        given = {"actions": action, "rewards": reward, "log_probs": log_prob, **added}
+        if value is not None:
+            given["values"] = value
+        return {name: _as_array(rows).reshape(self._row_shapes[name]) for name, rows in given.items()}
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """
@@ -270,7 +273,9 @@ def _samples_class(is_dict: bool, added: tuple[str, ...]) -> Any:
 
 
 def _as_array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, th.Tensor) else np.asarray(values)
+    if isinstance(values, th.Tensor):
+        return (values.detach() if values.requires_grad else values).cpu().numpy()
+    return np.asarray(values)
 
 
 def _split(samples: Any, batch_size: int) -> Iterator[Any]:

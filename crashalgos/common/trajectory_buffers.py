@@ -1,9 +1,8 @@
 """
-Rollout buffers for N whole trajectories.
+Rollout buffers for a sample of N whole trajectories.
 
-SB3's buffers are grids of (n_steps, n_envs). Whole trajectories end at different times, so a grid would also hold the steps
-of envs that idle. These buffers store the sample's steps alone, and grow with it. ``mask``, shape (n_steps, n_envs), says
-which cells of the grid they are.
+SB3's buffers have a place for every step of every env: arrays of shape (n_steps, n_envs). A trajectory buffer stores only the
+steps of the sample. Its arrays have one row for each of these M steps, and grow during the rollout.
 """
 
 from collections.abc import Callable, Generator
@@ -17,23 +16,23 @@ from crashalgos.common.baselines import Observations
 from crashalgos.common.returns import generalized_advantages
 from crashalgos.common.rollout_buffers import ColumnBuffer
 
-#: The number of an env that collects no trajectory of the sample
+#: The trajectory number of an env that collects no trajectory of the sample
 NO_TRAJECTORY = -1
 
 _FIRST_CAPACITY = 64
-# While an array grows, the old and the new one live together: 1 + 1.5 times the steps stored, where doubling would be 1 + 2
+# While an array grows, both the old and the new one are in memory. So a factor of 1.5 needs less memory than one of 2
 _GROWTH = 1.5
 
 
 class TrajectoryBuffer(ColumnBuffer):
     """
-    SB3's ``RolloutBuffer`` for N whole trajectories: it grows, and stores only the steps that belong to the sample.
+    SB3's ``RolloutBuffer`` for a sample of N whole trajectories. It stores only the steps of the sample.
 
-    While a rollout runs, rows are in the order of time. :meth:`finish` sorts them: trajectory after trajectory in the order
-    of their numbers, each forward in time. From then on ``lengths``, shape (N,), says where each ends, and ``observations``,
-    ``actions``, ``rewards``, ``values``, ``log_probs``, ``advantages`` and ``returns`` have M = Σ lengths rows.
+    During the rollout the rows are in the order of time. :meth:`finish` sorts them: one trajectory after the other, by number,
+    each in the order of time. Then ``lengths``, shape (N,), has the trajectories' lengths, and ``observations``, ``actions``,
+    ``rewards``, ``values``, ``log_probs``, ``advantages`` and ``returns`` have M = Σ lengths rows.
 
-    :param buffer_size: ignored: the buffer grows with the rollout
+    :param buffer_size: not used: the buffer grows with the rollout
     :param observation_space: Observation space
     :param action_space: Action space
     :param device: PyTorch device of the minibatches
@@ -45,15 +44,15 @@ class TrajectoryBuffer(ColumnBuffer):
     lengths: np.ndarray
 
     def reset(self) -> None:
-        """Forget everything, the memory too."""
+        """Empties the buffer, and frees its memory."""
         super(RolloutBuffer, self).reset()
         self._prepare()
         self._capacity = _FIRST_CAPACITY
         self._n_rows = 0
         self._numbers = np.zeros(_FIRST_CAPACITY, dtype=np.int32)
-        self._first_cells: dict[int, tuple[int, int]] = {}  # step and env in which each trajectory starts
-        self._stamp = b""
-        self._collecting: slice | np.ndarray = slice(None)
+        self._starts: dict[int, tuple[int, int]] = {}  # step and env in which each trajectory starts
+        self._last_numbers = b""  # the bytes of the argument `numbers` of the last step
+        self._collecting_envs: slice | np.ndarray = slice(None)
         self.observations = self._allocate_observations(_FIRST_CAPACITY)
         for name, column in self.step_columns().items():
             setattr(self, name, np.zeros((_FIRST_CAPACITY, *column.shape), dtype=column.dtype))
@@ -74,54 +73,52 @@ class TrajectoryBuffer(ColumnBuffer):
         **columns: Any,
     ) -> None:
         """
-        Store one step of the envs that collect a trajectory of the sample.
+        Stores one step of the envs that collect a trajectory of the sample.
 
         :param obs: s_t of all envs, shape (n_envs, …), a dict of such for Dict spaces
         :param action: a_t, shape (n_envs, …)
         :param reward: r_t, shape (n_envs,)
-        :param episode_start: not needed: the numbers tell where a trajectory starts
-        :param value: V(s_t), n_envs values; ``None`` without a critic, which leaves ``values`` zero
+        :param episode_start: not used: ``numbers`` shows where a trajectory starts
+        :param value: V(s_t), n_envs values; ``None`` without a critic: ``values`` are zero then
         :param log_prob: ln π(a_t|s_t), shape (n_envs,)
         :param numbers: the number of the trajectory that each env collects, ``NO_TRAJECTORY`` for none, shape (n_envs,)
         :param columns: the step's rows of the added columns, shape (n_envs, …) each
         :raises ValueError: if an added column is missing, unknown, or has another shape
         """
-        if (stamp := numbers.tobytes()) != self._stamp:
-            self._stamp = stamp
-            self._collect(numbers)
-        kept = self._collecting
+        if (as_bytes := numbers.tobytes()) != self._last_numbers:  # rarely: when a trajectory starts or ends
+            self._last_numbers = as_bytes
+            self._update_collecting_envs(numbers)
+        envs = self._collecting_envs
         rows = slice(self._n_rows, self._n_rows + self._n_collecting)
         self._grow(rows.stop)
-        self._store_observations(obs, kept, rows)
-        for name, of_all_envs in self._step_rows(action, reward, value, log_prob, columns).items():
-            getattr(self, name)[rows] = of_all_envs[kept]
-        self._numbers[rows] = numbers[kept]
+        self._store_observations(obs, envs, rows)
+        for name, rows_of_all_envs in self._step_rows(action, reward, value, log_prob, columns).items():
+            getattr(self, name)[rows] = rows_of_all_envs[envs]
+        self._numbers[rows] = numbers[envs]
         self._n_rows = rows.stop
         self.pos += 1
 
-    def _collect(self, numbers: np.ndarray) -> None:
-        """
-        Take note of who collects; that changes seldom.
-
-        :param numbers: as in :meth:`add`
-        """
+    def _update_collecting_envs(self, numbers: np.ndarray) -> None:
         envs = np.flatnonzero(numbers != NO_TRAJECTORY)
         self._n_collecting = len(envs)
-        self._collecting = slice(None) if len(envs) == self.n_envs else envs
+        self._collecting_envs = slice(None) if len(envs) == self.n_envs else envs
         for env in envs:
-            self._first_cells.setdefault(int(numbers[env]), (self.pos, int(env)))
+            self._starts.setdefault(int(numbers[env]), (self.pos, int(env)))
 
     def end_trajectory(self, number: int, final_observation: Any | None) -> None:
         """
-        :param number: which trajectory ended
-        :param final_observation: s_{T+1} of a truncated trajectory, whose return goes on with γV(s_{T+1}) where there is a
-            critic; ``None`` for a terminated one, whose return ends
+        Stores the final observation of a trajectory that was truncated.
+
+        With a critic, the return of such a trajectory continues with γV(s_{T+1}).
+
+        :param number: the trajectory's number
+        :param final_observation: s_{T+1}; ``None`` if the trajectory terminated
         """
         if final_observation is not None:
             self._final_observations[number] = final_observation
 
     def finish(self) -> None:
-        """Sort the steps by trajectory and give back the memory that is not used."""
+        """Sorts the steps by trajectory, and frees the memory that is not used."""
         order = np.argsort(self._numbers[: self._n_rows], kind="stable")
         for name in self.step_columns():
             setattr(self, name, getattr(self, name)[order])
@@ -133,7 +130,9 @@ class TrajectoryBuffer(ColumnBuffer):
 
     def size(self) -> int:
         """
-        :return: M, the number of steps stored
+        The number of steps stored.
+
+        :return: M
         """
         return self._n_rows
 
@@ -144,20 +143,22 @@ class TrajectoryBuffer(ColumnBuffer):
 
     @property
     def mask(self) -> np.ndarray:
-        """Which cells of the grid (n_steps, n_envs) belong to the sample, after :meth:`finish`."""
+        """Whether each step of each env belongs to the sample, shape (n_steps, n_envs), after :meth:`finish`."""
         mask = np.zeros((self.pos, self.n_envs), dtype=bool)
-        for number, (step, env) in self._first_cells.items():
+        for number, (step, env) in self._starts.items():
             mask[step : step + self.lengths[number], env] = True
         return mask
 
     @property
     def truncated(self) -> np.ndarray:
-        """The numbers of the trajectories that were cut off rather than terminated, ascending."""
+        """The numbers of the truncated trajectories, ascending."""
         return np.array(sorted(self._final_observations), dtype=np.int64)
 
     def final_observations(self) -> Observations:
         """
-        :return: s_{T+1} of the trajectories in ``truncated``, in that order, shape (len(truncated), …)
+        The final observations of the truncated trajectories.
+
+        :return: s_{T+1} in the order of ``truncated``, shape (len(truncated), …)
         """
         found = [self._final_observations[number] for number in self.truncated]
         if isinstance(self.observations, dict):
@@ -166,19 +167,21 @@ class TrajectoryBuffer(ColumnBuffer):
 
     def compute_returns_and_advantage(self, last_values: th.Tensor | np.ndarray, dones: np.ndarray) -> None:
         """
-        GAE(λ) advantages and λ-returns from ``rewards`` and ``values``, as SB3's, over trajectories instead of envs.
+        Computes GAE(λ) advantages and λ-returns from ``rewards`` and ``values``.
 
         :param last_values: V(s_{T+1}) of each trajectory, shape (N,)
-        :param dones: whether the trajectory terminated, so that nothing follows it, shape (N,)
+        :param dones: whether the trajectory terminated: then V(s_{T+1}) is not used, shape (N,)
         """
         self.advantages = self.advantages_of(self.values, np.where(dones, 0.0, last_values))
         self.returns = self.advantages + self.values
 
     def advantages_of(self, values: np.ndarray, final_values: np.ndarray) -> np.ndarray:
         """
+        The GAE(λ) advantages with given values, computed in float64.
+
         :param values: V(s_t), shape (M,)
-        :param final_values: V(s_{T+1}), shape (N,), 0 where nothing follows
-        :return: GAE(λ) with these values, float32, computed in float64, shape (M,)
+        :param final_values: V(s_{T+1}), 0 if the trajectory terminated, shape (N,)
+        :return: A_t, float32, shape (M,)
         """
         rewards, values, final_values = (np.asarray(x, dtype=np.float64) for x in (self.rewards, values, final_values))
         advantages = generalized_advantages(rewards, values, final_values, self.lengths, self.gamma, self.gae_lambda)
@@ -186,25 +189,25 @@ class TrajectoryBuffer(ColumnBuffer):
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """
-        Every step once in random order, in ⌈M/batch_size⌉ minibatches whose sizes differ by at most one.
+        Yields all steps in random order, in ⌈M/batch_size⌉ minibatches whose sizes differ by at most one.
 
-        :param batch_size: upper bound of a minibatch; ``None``: all steps at once
+        :param batch_size: largest size of a minibatch; ``None``: one minibatch of all steps
         :return: SB3's samples
         """
         yield from self._minibatches(np.random.permutation(self.size()), batch_size)
 
-    def chunks(self, batch_size: int | None = None) -> Generator[Any, None, None]:
+    def micro_batches(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """
-        Every step once in the order stored, in chunks as :meth:`get`'s; draws no random number.
+        Yields all steps in the order in which they are stored. It draws no random numbers.
 
-        :param batch_size: upper bound of a chunk; ``None``: all steps at once
-        :return: SB3's samples
+        :param batch_size: largest size of a micro-batch; ``None``: one micro-batch of all steps
+        :return: SB3's samples, as many as :meth:`get` yields
         """
         yield from self._minibatches(np.arange(self.size()), batch_size)
 
     def _minibatches(self, indices: np.ndarray, batch_size: int | None) -> Generator[Any, None, None]:
         assert self.full, "The rollout is not finished"
-        n_parts = 1 if batch_size is None else -(-len(indices) // batch_size)
+        n_parts = 1 if batch_size is None else -(-len(indices) // batch_size)  # rounded up
         for part in np.array_split(indices, n_parts):
             yield self._get_samples(part)
 
@@ -228,9 +231,9 @@ class TrajectoryBuffer(ColumnBuffer):
 
 class DictTrajectoryBuffer(TrajectoryBuffer, DictRolloutBuffer):  # type: ignore[misc]
     """
-    :class:`TrajectoryBuffer` for Dict observations, as SB3's ``DictRolloutBuffer``.
+    SB3's ``DictRolloutBuffer`` for a sample of N whole trajectories: see :class:`TrajectoryBuffer`.
 
-    :param buffer_size: ignored: the buffer grows with the rollout
+    :param buffer_size: not used: the buffer grows with the rollout
     :param observation_space: Observation space, a ``Dict``
     :param action_space: Action space
     :param device: PyTorch device of the minibatches

@@ -1,24 +1,30 @@
-"""Which steps of a vectorised rollout belong to the sample of N trajectories: the bookkeeping, no environment, no policy."""
+"""The choice of N trajectories from the steps of parallel envs. It knows neither the envs nor the policy."""
 
 import numpy as np
 
 from crashalgos.common.trajectory_buffers import NO_TRAJECTORY
 
-#: Without `max_trajectory_steps`, a trajectory that has not ended after this many steps is taken for one that never does
+#: Without `max_trajectory_steps`, a trajectory of this many steps raises an error: its env probably has no end
 ENDLESS_TRAJECTORY_STEPS = 30_000
 
 
 class TrajectorySampler:
     """
-    Numbers trajectories when they **start** (ties by env index); the first N started are the sample.
+    Chooses the sample: the first N trajectories that **start**.
 
-    Which of them finish first plays no part, so a short trajectory is as likely in the sample as the dynamics make it. An env
-    with no number left idles. An env whose trajectory was cut takes no new number until its own episode ends, because a
-    ``VecEnv`` cannot reset one env.
+    A trajectory gets its number when it starts. If several start at the same step, the env with the lowest index comes first.
+    The first N that *finish* would be a biased sample: it would prefer short trajectories.
 
-    :param n_envs: number of parallel envs; all of them are about to start an episode
+    An env *collects* while its trajectory has a number. Otherwise it *idles*: its steps are not part of the sample. An env
+    idles in two cases:
+
+    - All N numbers are in use or done.
+    - Its trajectory was cut by ``max_trajectory_steps``. A ``VecEnv`` cannot reset a single env. So this env gets no new
+      number before its episode ends.
+
+    :param n_envs: number of parallel envs, each at the start of an episode
     :param n_trajectories: N
-    :param max_trajectory_steps: where to cut a trajectory; ``None``: nowhere
+    :param max_trajectory_steps: the number of steps after which a trajectory is cut; ``None``: never
     """
 
     def __init__(self, n_envs: int, n_trajectories: int, max_trajectory_steps: int | None = None) -> None:
@@ -29,7 +35,7 @@ class TrajectorySampler:
         self.lengths = np.zeros(n_trajectories, dtype=np.int64)
         self.n_started = 0
         self.n_ended = 0
-        # Of what each env plays at the moment, whether in the sample or not
+        # Of the episode in progress in each env, also if the env idles
         self._returns = np.zeros(n_envs)
         self._lengths = np.zeros(n_envs, dtype=np.int64)
         self.start(np.ones(n_envs, dtype=bool))
@@ -41,14 +47,14 @@ class TrajectorySampler:
 
     @property
     def stuck(self) -> bool:
-        """Whether numbers remain while no env collects: every env still plays on after a cut."""
+        """Whether numbers are left but no env collects: the trajectories of all envs were cut, and their episodes go on."""
         return self.n_ended == self.n_started < self.n_trajectories
 
     def start(self, fresh: np.ndarray) -> None:
         """
-        Hand out the numbers that are left.
+        Starts trajectories in the envs that begin an episode, as long as numbers are left.
 
-        :param fresh: which envs are at the first observation of an episode, shape (n_envs,)
+        :param fresh: whether the env is at the first observation of an episode, shape (n_envs,)
         """
         envs = np.flatnonzero(fresh)
         self._returns[envs] = 0
@@ -59,23 +65,23 @@ class TrajectorySampler:
 
     def step(self, rewards: np.ndarray, dones: np.ndarray) -> np.ndarray:
         """
-        Take note of one step of all envs.
+        Counts one step of all envs, and finds the trajectories that it ends.
 
-        :param rewards: unnormalised r_t, shape (n_envs,)
+        :param rewards: r_t without normalization, shape (n_envs,)
         :param dones: whether the episode ended with this step, shape (n_envs,)
-        :return: in which envs a trajectory of the sample ended with this step, by its end or by a cut, ascending
-        :raises RuntimeError: if a trajectory exceeds ``ENDLESS_TRAJECTORY_STEPS`` and nothing says where to cut it
+        :return: indices of the envs in which a trajectory of the sample ended or was cut, ascending
+        :raises RuntimeError: if a trajectory has ``ENDLESS_TRAJECTORY_STEPS`` steps and ``max_trajectory_steps`` is ``None``
         """
         self._returns += rewards
         self._lengths += 1
-        over = dones
+        ends = dones
         if self.max_trajectory_steps is not None:
-            over = dones | (self._lengths >= self.max_trajectory_steps)
+            ends = dones | (self._lengths >= self.max_trajectory_steps)
         elif self._lengths.max() >= ENDLESS_TRAJECTORY_STEPS:
             self._check_endless(dones)
-        if not over.any():
-            return np.flatnonzero(over)
-        ended = np.flatnonzero(over & (self.numbers != NO_TRAJECTORY))
+        if not ends.any():
+            return np.flatnonzero(ends)
+        ended = np.flatnonzero(ends & (self.numbers != NO_TRAJECTORY))
         numbers = self.numbers[ended]
         self.returns[numbers], self.lengths[numbers] = self._returns[ended], self._lengths[ended]
         self.n_ended += len(ended)
@@ -83,9 +89,9 @@ class TrajectorySampler:
 
     def release(self, ended: np.ndarray, dones: np.ndarray) -> None:
         """
-        Take the numbers of ended trajectories back and start new ones where an episode is over.
+        Releases the envs whose trajectory has ended, and starts trajectories in the envs whose episode has ended.
 
-        :param ended: envs as returned by :meth:`step`
+        :param ended: the result of :meth:`step`
         :param dones: whether the episode ended with this step, shape (n_envs,)
         """
         if len(ended) or dones.any():

@@ -1,1 +1,1 @@
-"""Gradient estimators measured: an MDP in which their bias and variance are exact."""
+"""The laboratory for gradient estimators: a small MDP in which their bias and variance are exact."""

@@ -194,8 +194,9 @@ class PPO(PolicyGradientAlgorithm):
 
     def train(self) -> None:
         """
-        One update from a rollout (slide "Training loop – PPO"; step 1, sampling, is ``collect_rollouts``; step 2,
-        π_θOLD := π_θ, are the log-probabilities that the buffer keeps).
+        Makes one update from a rollout (slide "Training loop – PPO").
+
+        Step 1, sampling, is ``collect_rollouts``. Step 2, π_θOLD := π_θ, are the log-probabilities in the buffer.
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
@@ -205,8 +206,9 @@ class PPO(PolicyGradientAlgorithm):
         with self._gradient_step(coefficients, log) as step:
             for epoch in range(self.n_epochs):
                 first_of_epoch = log.count("loss")
-                # 3. Loop over batches B: 3.1 value loss, 3.2 J̃(θ), 3.3 ask PyTorch to minimise, both in one step
+                # 3. Loop over batches B
                 for batch in self.rollout_buffer.get(self.batch_size):
+                    # 3.1 value loss, 3.2 J̃(θ), 3.3 ask PyTorch to minimise both: one joint step down `_loss`
                     within_target_kl = step(batch)
                     if not within_target_kl:
                         break
@@ -244,6 +246,7 @@ class PPO(PolicyGradientAlgorithm):
     def _loss(
         self,
         batch: RolloutBufferSamples | DictRolloutBufferSamples,
+        *,
         clip_range: float,
         clip_range_vf: float | None,
         ent_coef: float,
@@ -308,21 +311,16 @@ class PPO(PolicyGradientAlgorithm):
             print(f"Early stopping at step {epoch} due to reaching max kl: {log.last('kl_k3'):.2f}")
 
     def _log_cases(self, log: MinibatchLog, clip_range: float) -> None:
-        """
-        Once an epoch, because in every minibatch it would take a noticeable part of the time.
-
-        :param log: has ρ and A of the epoch's minibatches, and forgets them
-        :param clip_range: ε
-        """
+        """Counts the six cases once an epoch: in every minibatch that would take a noticeable part of the time."""
         ratios, advantages = log.take("ratios"), log.take("advantages")
         sizes = th.tensor([len(part) for part in ratios])
         log.add(six_cases=six_cases(th.cat(ratios), th.cat(advantages), clip_range, sizes))
 
     def _log_update(self, log: MinibatchLog, first_of_epoch: int, coefficients: dict[str, Any]) -> None:
         """
-        :param log: the figures of all minibatches
+        Logs the update's figures.
+
         :param first_of_epoch: index of the last epoch's first minibatch: SB3 logs the KL divergence of that epoch alone
-        :param coefficients: of the update
         """
         buffer = self.rollout_buffer
         self.logger.record("train/entropy_loss", log.mean("entropy_loss"))

@@ -1,3 +1,5 @@
+"""REINFORCE: the policy gradient with whole trajectories."""
+
 from crashalgos.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from crashalgos.reinforce.reinforce import REINFORCE
 

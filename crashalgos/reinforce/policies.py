@@ -1,4 +1,4 @@
-"""The names of REINFORCE's policies."""
+"""The short names of REINFORCE's policies."""
 
 from crashalgos.common.policies import ActorCnnPolicy, ActorPolicy, MultiInputActorPolicy
 

@@ -21,40 +21,44 @@ WEIGHTINGS = {"reward_to_go": reward_to_go, "total_return": total_return}
 
 class REINFORCE(VanillaPolicyGradient):
     """
-    REINFORCE (Williams 1992, https://doi.org/10.1007/BF00992696), as on the slides "Policy gradient": sample N trajectories,
-    calculate J(θ), make **one** gradient step.
+    REINFORCE: sample N trajectories, calculate J(θ), make **one** gradient step.
 
-    There is no critic, so the return of a trajectory that a time limit cuts off ends there: a bias towards what pays early,
-    where the limit is no part of the task. J is a sum over t and a mean over the trajectories; so is the entropy bonus.
+    Source: slides "Policy gradient"; Williams 1992, https://doi.org/10.1007/BF00992696.
+
+    J(θ) is a sum over the steps and a mean over the trajectories. The entropy bonus is as well.
+
+    There is no critic. So the return of a trajectory ends where a time limit truncates it. If the limit is not part of the
+    task, this is a bias: the policy prefers early rewards.
 
     :param policy: The policy model to use (MlpPolicy, CnnPolicy, MultiInputPolicy): an actor without a critic
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: The learning rate, it can be a function of the current progress remaining (from 1 to 0)
     :param n_trajectories: N, the number of whole trajectories sampled for one gradient step
     :param gamma: Discount factor, in [0, 1]
-    :param weighting: What weights ∇ln π(a_t|s_t): ``"reward_to_go"``, R_t = Σ_{j≥t} γ^{j−t} r_j, or ``"total_return"``,
-        R(τ) = Σ_j γ^{j−1} r_j for every step of τ
-    :param baseline: What is subtracted from these returns: ``None``, a number, ``"mean"`` of all M of them (biased),
-        ``"leave_one_out"``, the mean over all steps of the other trajectories, or a callable: observations as they are in the
-        rollout buffer, an array of shape (M, …) or a dict of such, → values of shape (M,)
+    :param weighting: The return that weights ∇ln π_θ(a_t|s_t): ``"reward_to_go"``, R_t = Σ_{j≥t} γ^{j−t} r_j, or
+        ``"total_return"``, R(τ) = Σ_j γ^{j−1} r_j for every step of τ
+    :param baseline: The baseline b(s_t), which is subtracted from these returns: ``None``; a number; ``"mean"``, the mean of
+        all M returns (biased); ``"leave_one_out"``, the mean over all steps of the other trajectories; or a callable. It gets
+        the rollout buffer's observations (shape (M, …), or a dict of such arrays), and returns values of shape (M,)
     :param normalize_weights: Whether to shift and scale the weights, after the baseline, to mean 0 and standard deviation 1
-        over all M samples
+        over all M steps
     :param ent_coef: Entropy coefficient, it can be a function of the current progress remaining
     :param max_grad_norm: Upper bound of the norm of ∇J; ``None``: no bound
-    :param batch_size: The gradient is accumulated over chunks of at most this many steps, which bounds memory and nothing
-        else; ``None``: all at once
-    :param max_trajectory_steps: Where to cut a trajectory; ``None``: nowhere, and an endless one raises a RuntimeError
-    :param compile: Compile the update and the policy's forward pass (``torch.compile``): other rounding, more speed; what
-        cannot be compiled runs eagerly, with a warning
-    :param use_sde: Must be False: gSDE is for PPO alone
-    :param stats_window_size: Number of episodes that ``rollout/ep_rew_mean`` and its like average
+    :param batch_size: The gradient is accumulated over micro-batches of at most this many steps. It bounds the memory, and
+        does not change the result. ``None``: all steps at once
+    :param max_trajectory_steps: The number of steps after which a trajectory is cut; ``None``: never. Then an endless
+        trajectory raises a RuntimeError
+    :param compile: Compile the update and the policy's forward pass by ``torch.compile``. It is faster, and rounds
+        differently. A model that cannot be compiled runs eagerly, with a warning
+    :param use_sde: Must be False: only PPO supports gSDE
+    :param stats_window_size: Number of episodes over which ``rollout/ep_rew_mean`` and ``rollout/ep_len_mean`` are averaged
     :param tensorboard_log: the log location for tensorboard (if None, no logging)
     :param policy_kwargs: additional arguments to be passed to the policy on creation
     :param verbose: Verbosity level: 0 for no output, 1 for info messages, 2 for debug messages
     :param seed: Seed for the pseudo random generators
-    :param device: Device (cpu, cuda, ...) on which the code should be run; "auto": the GPU if possible
+    :param device: Device (cpu, cuda, …) on which the code runs; "auto": the GPU if there is one
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
-    :raises ValueError: for a wrong argument, naming it, its value and the allowed range
+    :raises ValueError: if an argument is wrong; the message names the argument, its value and the allowed range
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -118,7 +122,11 @@ class REINFORCE(VanillaPolicyGradient):
             self._setup_model()
 
     def train(self) -> None:
-        """One update from N trajectories τ_1, …, τ_N (slide "Training loop", part 2; step 1 is ``collect_rollouts``)."""
+        """
+        Makes one update from N trajectories.
+
+        Source: slide "Training loop" of part 2. Its step 1 is ``collect_rollouts``.
+        """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
 
@@ -127,7 +135,7 @@ class REINFORCE(VanillaPolicyGradient):
         self._policy_gradient_step(weights)
 
     def _loss(
-        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, n_trajectories: int, ent_coef: float
+        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, *, n_trajectories: int, ent_coef: float
     ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         """
         The loss −J(θ) − ``ent_coef`` · (1/N) Σ_j Σ_t H(π_θ(·|s_t)).
@@ -136,7 +144,7 @@ class REINFORCE(VanillaPolicyGradient):
 
         :param batch: steps of the sample, ``advantages`` their weights R_t − b(s_t)
         :param n_trajectories: N
-        :param ent_coef: coefficient of the entropy
+        :param ent_coef: entropy coefficient
         :return: the loss, a scalar, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
         """
         _, log_probs, entropy = self._evaluate(batch)
@@ -146,12 +154,7 @@ class REINFORCE(VanillaPolicyGradient):
         return loss, dict(policy_loss=-objective, entropy_sum=entropy_sum, loss=loss)
 
     def _weights(self, sample: TrajectoryBuffer) -> np.ndarray:
-        """
-        The weights R_t − b(s_t): the baseline changes the returns, never the rewards (slide "Baseline function").
-
-        :param sample: N finished trajectories
-        :return: the weights, float32, shape (M,)
-        """
+        """The weights R_t − b(s_t), shape (M,): the baseline changes the returns, never the rewards."""
         returns = sample.returns.astype(np.float64)
         weights = returns - baseline_values(self.baseline, returns, sample.lengths, sample.observations)
         if self.normalize_weights:
@@ -159,7 +162,7 @@ class REINFORCE(VanillaPolicyGradient):
         return weights.astype(np.float32)
 
     def _evaluate_trajectories(self, rollout_buffer: TrajectoryBuffer) -> None:
-        # No critic: the returns are the rewards' alone, also where a time limit cut a trajectory off
+        # Without a critic, returns are sums of rewards alone, also of a truncated trajectory
         returns = WEIGHTINGS[self.weighting](rollout_buffer.rewards.astype(np.float64), rollout_buffer.lengths, self.gamma)
         rollout_buffer.returns = returns.astype(np.float32)
 

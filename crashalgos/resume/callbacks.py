@@ -1,4 +1,17 @@
-"""Callbacks with which a killed run resumes to the same weights: at a checkpoint the envs start afresh."""
+"""
+Checkpoints, and how an interrupted run resumes from one.
+
+A *checkpoint* is a file with the state of a run between two rollouts. The envs' state is not in it, because an env need not
+be able to save its state. Instead, all envs restart at every checkpoint, from new seeds. They restart in a run that nobody
+interrupts as well. So an interrupted run and an uninterrupted run see the same episodes, and end with the same weights.
+
+In the order in which SB3 calls the callback during ``learn``:
+
+1. ``_on_training_start``: if the file exists, read it. Check that it belongs to this run. Restore the step count and the
+   state of the callbacks.
+2. The first ``_on_rollout_start``: restore the rest of the state, if there is a checkpoint. Then restart the envs.
+3. The first ``_on_rollout_start`` after every ``checkpoint_freq`` env steps: write the checkpoint. Then restart the envs.
+"""
 
 import copy
 import io
@@ -27,24 +40,26 @@ from crashalgos.resume.state import (
     set_logger_state,
 )
 
+#: Attributes of ``VecNormalize`` that change during a run
 _NORMALIZATION = ("obs_rms", "ret_rms", "training")
-
-#: Attributes of the model that may change between two starts of a run
+#: Attributes of the model that may differ when you resume a run
 _MAY_CHANGE = {"verbose", "tensorboard_log"}
-#: Attributes that are not kept, because the env gives them anew or they are measured from the process's own start
-_NOT_KEPT = _MAY_CHANGE | {"_last_obs", "_last_original_obs", "_last_episode_starts", "start_time"}
+#: Attributes of the model that are not saved: the restarted envs set them, or their values are times of one process
+_NOT_SAVED = _MAY_CHANGE | {"_last_obs", "_last_original_obs", "_last_episode_starts", "start_time"}
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be read, or is of another training."""
+    """A checkpoint that cannot be read, or that belongs to another run."""
 
 
 class RestartCallback(BaseCallback):
     """
-    Lets all envs start afresh at the first rollout after every ``checkpoint_freq`` env steps, from seeds that follow from the
-    model's seed and the number of the restart. For any of SB3's on-policy algorithms.
+    Restarts all envs at the first rollout after every ``checkpoint_freq`` env steps.
 
-    :param checkpoint_freq: env steps between restarts, long beside an episode: what was going on is broken off
+    The seeds follow from the model's seed and the number of the restart. It works with all of SB3's on-policy algorithms.
+
+    :param checkpoint_freq: env steps between restarts. Choose many times the length of an episode: a restart breaks off the
+        episodes in progress
     :raises ValueError: from ``learn``, if an env cannot be reset in the middle of an episode
     """
 
@@ -52,7 +67,9 @@ class RestartCallback(BaseCallback):
         super().__init__()
         check_count("checkpoint_freq", checkpoint_freq)
         self.checkpoint_freq = checkpoint_freq
+        #: The number of the last restart
         self.number = 0
+        #: The source of the restarts' seeds
         self.entropy: Any = None
 
     def _on_training_start(self) -> None:
@@ -62,63 +79,78 @@ class RestartCallback(BaseCallback):
                 "checkpoint: use Monitor(allow_early_resets=True)"
             )
         self.number = self.model.num_timesteps // self.checkpoint_freq
-        # Without a seed, a random one
+        # The model's seed, or a random number if the model has none
         self.entropy = np.random.SeedSequence(self.model.seed).entropy
 
     def _on_rollout_start(self) -> None:
-        # The first call after `train`, before anything is done with the envs' observations
+        # SB3 calls this after `train` and before it uses the envs' observations
         number = self.model.num_timesteps // self.checkpoint_freq
         if number > self.number:
             self.number = number
-            self._at_checkpoint()
+            self._before_restart()
             self._restart_envs()
 
     def _on_step(self) -> bool:
         return True
 
-    def _at_checkpoint(self) -> None:
-        """Before the envs start afresh."""
+    def _before_restart(self) -> None:
+        """Hook: runs before the envs restart."""
 
     def _restart_envs(self) -> None:
         assert isinstance(self.model, OnPolicyAlgorithm)
         env = self.training_env
         renew(env)
         (seed,) = np.random.SeedSequence(self.entropy, spawn_key=(self.number,)).generate_state(1)
-        env.seed(int(seed >> 1))  # an env adds its index, and all seeds fit 32 bits
+        env.seed(int(seed >> 1))  # 31 bits: env i gets the seed plus i, which must fit 32 bits
         self.model._last_obs = env.reset()  # type: ignore[assignment]
         self.model._last_episode_starts = np.ones(env.num_envs, dtype=bool)
 
 
 class ResumeCallback(RestartCallback):
     """
-    Makes ``learn`` resumable: it writes a checkpoint to a file, and where the file is there already, it goes on from it. A
-    program that was killed at any moment and is started again ends with the weights of one that was never killed, to the
-    last bit::
+    Makes ``learn`` resumable: it writes checkpoints to a file, and continues from this file if it exists.
+
+    You can kill a program at any moment. Start it again, and it ends with the weights of a program that was never killed, to
+    the last bit::
 
         model = PPO("MlpPolicy", "CartPole-v1", seed=0)
         model.learn(1_000_000, callback=ResumeCallback("ppo.checkpoint", checkpoint_freq=50_000))
 
-    At a checkpoint the envs start afresh, from seeds that follow from the model's seed and the checkpoint's number, in the
-    training that nobody kills, too: their state is not saved, and need not be. So the weights are not those of a training
-    without this callback. A checkpoint is written at the first rollout after every ``checkpoint_freq`` env steps, after
-    ``train``. It holds parameters, optimizers, every random state, ``VecNormalize``'s statistics, the absolute horizon of the
-    schedules, the windows of finished episodes, counters of the model and of all callbacks, what is pending in the logger,
-    and the logger's CSV, JSON and text files.
+    The callback writes a checkpoint at the first rollout after every ``checkpoint_freq`` env steps, after ``train``. Then all
+    envs restart, from seeds that follow from the model's seed and the checkpoint's number. The restarts change the episodes.
+    So the weights differ from those of a run without this callback.
 
-    - It comes before callbacks that act on ``on_rollout_start``: first in the list is right.
-    - One instance and file serve one ``learn``. The file stays when the training has ended; a program that is started once
-      more does the last part again. Delete it to start anew.
-    - Of a callback, the attributes that are plain data are restored, unless it has ``state_dict`` and ``load_state_dict``.
-    - Envs have to be determined by the seed of a reset: :class:`RenewableVecEnv` is for those that are not. Not saved are
-      what a callable baseline or a user's wrapper keeps, and the random state of an evaluation env (SB3's ``EvalCallback``).
-    - ``Monitor``'s files, and those of a logger, are begun anew by every program that opens them; the logger's are then
-      given back what they held at the checkpoint.
-    - PyTorch has to use as many threads as before. ``compile=True``: the same where a process compiles the same graphs.
-    - Whoever can write the file can run code when it is read.
+    A checkpoint holds:
 
-    :param path: the file
-    :param checkpoint_freq: env steps between checkpoints, long beside an episode
-    :raises CheckpointError: from ``learn``, if the file cannot be read, or is of another training, naming what differs
+    - the parameters and optimizers, and the states of all random generators;
+    - the counters of the model, its last episodes' statistics, and the horizon of its schedules;
+    - the statistics of ``VecNormalize``;
+    - the state of every callback: the result of its ``state_dict``, if it has ``state_dict`` and ``load_state_dict``;
+      otherwise its attributes that are plain data;
+    - the values that are recorded and not yet logged, and the content of the logger's CSV, JSON and text files.
+
+    A checkpoint does not hold the state of the envs, of a callable baseline, or of your own wrappers. It does not hold the
+    random state of an evaluation env (SB3's ``EvalCallback``) either.
+
+    How to use it:
+
+    - Put it first in the list of callbacks: it must run before callbacks that act on ``on_rollout_start``.
+    - Use one instance and one file for one call of ``learn``.
+    - The file stays when the run has finished. A program that you start again repeats the last part of the run. Delete the
+      file to start from the beginning.
+    - The seed of a reset must determine an env's episodes. Use :class:`RenewableVecEnv` for envs whose ``reset`` does not
+      forget the past.
+    - Every program that opens a log file empties it first. The logger's files get their saved content back, ``Monitor``'s
+      do not.
+    - Use the same number of PyTorch threads in every process. With ``compile=True`` the weights are the same only if every
+      process compiles the same graphs.
+    - Only read checkpoints from people you trust: a checkpoint can run code when it is read.
+
+    :param path: the checkpoint file
+    :param checkpoint_freq: env steps between checkpoints. Choose many times the length of an episode: a checkpoint breaks off
+        the episodes in progress
+    :raises CheckpointError: from ``learn``, if the file cannot be read or belongs to another run; the message names the
+        differences
     """
 
     model: PolicyGradientAlgorithm
@@ -126,67 +158,96 @@ class ResumeCallback(RestartCallback):
     def __init__(self, path: str | Path, checkpoint_freq: int) -> None:
         super().__init__(checkpoint_freq)
         self.path = Path(path)
+        #: Rollouts of the run so far, in all its processes
         self.rollouts = 0
-        self._started = False
-        self._found: dict[str, Any] | None = None
+        self._used = False
+        #: The checkpoint to resume from, until it is restored
+        self._checkpoint: dict[str, Any] | None = None
 
     def _on_training_start(self) -> None:
         if not isinstance(self.model, PolicyGradientAlgorithm):
             raise ValueError(f"ResumeCallback is for REINFORCE, BaselinePG and PPO of crashalgos, not {type(self.model)}")
-        if self._started:
+        if self._used:
             raise ValueError("A ResumeCallback serves one `learn`: make another one, with another file, for the next")
-        self._started = True
+        self._used = True
         super()._on_training_start()
-        self._made_by = made_by(self.model, self.checkpoint_freq)
-        if not self.path.exists():
+        self._settings = _settings_of_run(self.model, self.checkpoint_freq)
+        if self.path.exists():
+            self._checkpoint = self._read()
+            self._restore_counters(self._checkpoint)
+        else:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            return
-        self._found = self._read()
-        # Now, for callbacks that start after this one (W&B continues its run, a bar its count); the rest when they all have
-        self.model.num_timesteps = self.num_timesteps = self._found["model"]["num_timesteps"]
-        set_callbacks_state(self.locals["callback"], copy.deepcopy(self._found["callbacks"]))
 
     def _on_rollout_start(self) -> None:
-        if self._found is None:
+        if self._checkpoint is None:
             super()._on_rollout_start()
-            return
-        self._restore(self._found)
-        self._found = None
-        self._restart_envs()
+        else:
+            self._restore(self._checkpoint)
+            self._checkpoint = None
+            self._restart_envs()
 
     def _on_rollout_end(self) -> None:
         self.rollouts += 1
 
-    def _at_checkpoint(self) -> None:
-        state = {
-            "made_by": self._made_by,
+    def _before_restart(self) -> None:
+        content = io.BytesIO()
+        th.save(self._state(), content)  # into memory: PyTorch's file writer does not report a full disk
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(content.getvalue())
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint holds. :meth:`_restore` is its counterpart."""
+        return {
+            "made_by": self._settings,
             "torch": th.__version__,
             "entropy": self.entropy,
             "seconds": (time.time_ns() - self.model.start_time) / 1e9,
             "parameters": self.model.get_parameters(),
             "random": random_state(self.model),
-            "model": plain_attributes(self.model, _NOT_KEPT),
-            "normalization": self._normalization(),
+            "model": plain_attributes(self.model, _NOT_SAVED),
+            "normalization": _normalization_state(self.model),
             "callbacks": callbacks_state(self.locals["callback"]),
             "logger": logger_state(self.logger),
         }
-        content = io.BytesIO()
-        th.save(state, content)  # PyTorch's own writer does not say that a disk is full
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(content.getvalue())
+
+    def _restore_counters(self, state: dict[str, Any]) -> None:
+        """
+        Restores what callbacks need when they start.
+
+        Callbacks after this one start next: ``WandbCallback`` continues its run, a progress bar its count.
+        """
+        self.model.num_timesteps = self.num_timesteps = state["model"]["num_timesteps"]
+        # A copy: `_restore` sets the same states again, after all callbacks have started
+        set_callbacks_state(self.locals["callback"], copy.deepcopy(state["callbacks"]))
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Restores the whole state. :meth:`_state` is its counterpart."""
+        model = self.model
+        model.set_parameters(state["parameters"], exact_match=True, device=model.device)
+        vars(model).update(state["model"])
+        model.start_time = time.time_ns() - int(state["seconds"] * 1e9)
+        normalization = model.get_vec_normalize_env()
+        if normalization is not None:
+            vars(normalization).update(state["normalization"])
+        set_callbacks_state(self.locals["callback"], state["callbacks"])
+        model._iterations_before = self.rollouts
+        self.entropy = state["entropy"]
+        set_logger_state(self.logger, state["logger"])
+        # Last: from here to the rollout only the envs draw random numbers, as in the process that wrote the checkpoint
+        set_random_state(model, state["random"])
 
     def _read(self) -> dict[str, Any]:
         try:
             state = th.load(self.path, map_location="cpu", weights_only=False)
-            made_by_then = state["made_by"]
+            saved_settings = state["made_by"]
         except Exception as error:
             raise CheckpointError(
                 f"the checkpoint {str(self.path)!r} cannot be read ({type(error).__name__}: {error}): delete it to start anew"
             ) from error
         changes = [
-            f"{name} was {made_by_then.get(name)!r}, is {self._made_by.get(name)!r}"
-            for name in {**made_by_then, **self._made_by}
-            if made_by_then.get(name) != self._made_by.get(name)
+            f"{name} was {saved_settings.get(name)!r}, is {self._settings.get(name)!r}"
+            for name in {**saved_settings, **self._settings}
+            if saved_settings.get(name) != self._settings.get(name)
         ]
         if changes:
             raise CheckpointError(
@@ -199,40 +260,30 @@ class ResumeCallback(RestartCallback):
             )
         return state
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        model = self.model
-        model.set_parameters(state["parameters"], exact_match=True, device=model.device)
-        vars(model).update(state["model"])
-        model.start_time = time.time_ns() - int(state["seconds"] * 1e9)
-        normalization = model.get_vec_normalize_env()
-        if normalization is not None:
-            vars(normalization).update(state["normalization"])
-        set_callbacks_state(self.locals["callback"], state["callbacks"])
-        model._iterations_before = self.rollouts
-        self.entropy = state["entropy"]
-        set_logger_state(self.logger, state["logger"])
-        # The last: nothing is drawn after it but by the envs, as in the process that wrote it
-        set_random_state(model, state["random"])
-
-    def _normalization(self) -> dict[str, Any]:
-        normalization = self.model.get_vec_normalize_env()
-        return {name: getattr(normalization, name) for name in _NORMALIZATION if hasattr(normalization, name)}
-
     def state_dict(self) -> dict[str, Any]:
-        """:return: its counters"""
+        """
+        This callback's own part of a checkpoint.
+
+        :return: its counters
+        """
         return {"n_calls": self.n_calls, "number": self.number, "rollouts": self.rollouts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """:param state: what ``state_dict`` gave"""
+        """
+        Restores this callback's counters.
+
+        :param state: the result of :meth:`state_dict`
+        """
         vars(self).update(state)
 
 
-def made_by(model: PolicyGradientAlgorithm, checkpoint_freq: int) -> dict[str, Any]:
-    """
-    :param model: a model that has begun to learn
-    :param checkpoint_freq: env steps between checkpoints
-    :return: what a resumed training has to have in common with it, as far as it is plain data
-    """
+def _normalization_state(model: PolicyGradientAlgorithm) -> dict[str, Any]:
+    normalization = model.get_vec_normalize_env()
+    return {name: getattr(normalization, name) for name in _NORMALIZATION if hasattr(normalization, name)}
+
+
+def _settings_of_run(model: PolicyGradientAlgorithm, checkpoint_freq: int) -> dict[str, Any]:
+    """The plain values that must be the same in every process of a run."""
     env = model.get_env()
     assert env is not None
     arguments = {name: value for name, value in hyperparameters(model).items() if name not in _MAY_CHANGE | {"device"}}

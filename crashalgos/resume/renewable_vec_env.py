@@ -1,4 +1,4 @@
-"""A vectorized env that can make its envs anew."""
+"""A vectorized env that can replace its envs by new ones."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 class RenewableVecEnv(DummyVecEnv):
     """
-    A ``DummyVecEnv`` that can make its envs anew: some keep something of the past when they are reset (of gymnasium's standard
-    envs, ``BipedalWalker-v3`` keeps its world). ``make_vec_env(…, vec_env_cls=RenewableVecEnv)`` makes one; with a
-    ``monitor_dir``, ``monitor_kwargs=dict(override_existing=False)`` keeps what an env that is replaced has written.
+    A ``DummyVecEnv`` that can replace its envs by new ones.
+
+    Use it to resume runs in envs whose ``reset`` does not forget the past. Of gymnasium's standard envs, this is
+    ``BipedalWalker-v3``: it keeps its physics world. ``make_vec_env(…, vec_env_cls=RenewableVecEnv)`` makes one. With a
+    ``monitor_dir``, pass ``monitor_kwargs=dict(override_existing=False)``: otherwise a new env overwrites Monitor's file.
 
     :param env_fns: functions that make the envs
     """
@@ -20,7 +22,7 @@ class RenewableVecEnv(DummyVecEnv):
         self._env_fns = env_fns
 
     def renew(self) -> None:
-        """Close the envs and make new ones."""
+        """Closes the envs and makes new ones."""
         for env in self.envs:
             env.close()
         self.envs = [make() for make in self._env_fns]
@@ -28,7 +30,9 @@ class RenewableVecEnv(DummyVecEnv):
 
 def renew(env: VecEnv) -> None:
     """
-    :param env: its envs are made anew if they can be; wrappers stay
+    Replaces the envs of a :class:`RenewableVecEnv` by new ones, and leaves other vectorized envs unchanged.
+
+    :param env: a vectorized env; its vectorized wrappers stay
     """
     if isinstance(env.unwrapped, RenewableVecEnv):
         env.unwrapped.renew()

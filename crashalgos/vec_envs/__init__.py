@@ -1,4 +1,4 @@
-"""Vectorized envs of others as SB3's ``VecEnv``: gymnasium's own, and EnvPool's."""
+"""Adapters that make the vectorized envs of gymnasium and EnvPool SB3's ``VecEnv``."""
 
 from crashalgos.vec_envs.envpool_vec_env import EnvPoolVecEnv
 from crashalgos.vec_envs.gymnasium_vec_env import GymnasiumVecEnv

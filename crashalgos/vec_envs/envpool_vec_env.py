@@ -1,4 +1,4 @@
-"""EnvPool's envs in SB3."""
+"""EnvPool's envs as SB3's ``VecEnv``."""
 
 import importlib
 from typing import Any
@@ -10,31 +10,33 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from crashalgos.common.checks import check_count
 from crashalgos.vec_envs.batch_vec_env import BatchStep, BatchVecEnv, Infos, copied, infos_by_env
 
-#: EnvPool's seeds are 32 bits with a sign
-_SEEDS = 2**31
-# Infos by which the users of an asynchronous pool, or of several players, know what is whose
-_WHOSE = ("env_id", "players")
-# Said by this class
+#: EnvPool's seeds are below this number: they are signed integers of 32 bits
+_N_SEEDS = 2**31
+#: Infos that only asynchronous pools and games of several players need
+_UNUSED_INFOS = ("env_id", "players")
+#: Arguments of ``envpool.make`` that this class sets
 _RESERVED = ("env_type", "batch_size", "gym_reset_return_info")
 
 
 class EnvPoolVecEnv(BatchVecEnv):
     """
-    Envs of `EnvPool <https://github.com/sail-sg/envpool>`_ (``pip install envpool``), which steps them in C++ threads, as
-    SB3's ``VecEnv``::
+    Envs of `EnvPool <https://github.com/sail-sg/envpool>`_ as SB3's ``VecEnv``.
+
+    EnvPool (``pip install envpool``) steps its envs in C++ threads::
 
         model = PPO("MlpPolicy", VecMonitor(EnvPoolVecEnv("CartPole-v1", 8)))
 
-    A pool's seed is given when it is made: so after :meth:`seed`, the next :meth:`reset` makes a new one, in which env i has
-    the seed plus i. At the end of an episode EnvPool hands over the final observation, and this class resets the env, so that
-    the step in which EnvPool would do it never happens. An episode that the task ends in the very step of its time limit is
-    reported as truncated alone: EnvPool does not tell.
+    - **Seeds.** A pool gets its seed when it is made. So the first :meth:`reset` after :meth:`seed` makes a new pool, in which
+      env i has the seed plus i.
+    - **Ends of episodes.** EnvPool itself would reset an env in the step after the last one. This class resets it at once, so
+      there is no such step.
+    - **Time limits.** If a task ends in the same step as its time limit, EnvPool reports only the truncation.
 
     :param task_id: EnvPool's name of the env
     :param num_envs: number of envs
-    :param seed: of the pool, until :meth:`seed` is called; ``None``: a random one
-    :param kwargs: other arguments of ``envpool.make``, as ``num_threads`` and ``max_episode_steps``
-    :raises ValueError: for a wrong argument
+    :param seed: seed of the pool until you call :meth:`seed`; ``None``: a random one
+    :param kwargs: other arguments of ``envpool.make``, for example ``num_threads`` and ``max_episode_steps``
+    :raises ValueError: if an argument is wrong
     :raises ImportError: if EnvPool is not installed
     """
 
@@ -53,19 +55,19 @@ class EnvPoolVecEnv(BatchVecEnv):
 
     def _make_pool(self, seed: int) -> Any:
         try:
-            envpool = importlib.import_module("envpool")  # it need not be installed
+            envpool = importlib.import_module("envpool")  # an optional dependency
         except ImportError as error:
             raise ImportError(f"EnvPoolVecEnv needs EnvPool ({error}): pip install envpool") from error
         if self.task_id not in envpool.list_all_envs():
             raise ValueError(f"`task_id` must be one of envpool.list_all_envs(), got {self.task_id!r}")
-        return envpool.make(self.task_id, env_type="gymnasium", seed=int(seed) % _SEEDS, **self._kwargs)
+        return envpool.make(self.task_id, env_type="gymnasium", seed=int(seed) % _N_SEEDS, **self._kwargs)
 
     def reset(self) -> VecEnvObs:
         """
-        In a new pool if :meth:`seed` has been called since the last one.
+        Resets all envs; in a new pool if :meth:`seed` was called since the last reset.
 
         :return: the first observations
-        :raises ValueError: for options, of which EnvPool has none
+        :raises ValueError: if ``set_options`` was called: EnvPool has no options
         """
         if any(self._options):
             raise ValueError(f"`options` must be empty for EnvPool's envs, got {self._options!r}")
@@ -80,7 +82,7 @@ class EnvPoolVecEnv(BatchVecEnv):
         return copied(self.observation_space, observations), self._infos(infos, len(envs))
 
     def _infos(self, infos: dict[str, Any], n_envs: int) -> Infos:
-        return infos_by_env({name: values for name, values in infos.items() if name not in _WHOSE}, n_envs)
+        return infos_by_env({name: values for name, values in infos.items() if name not in _UNUSED_INFOS}, n_envs)
 
     def _step(self, actions: np.ndarray) -> BatchStep:
         observations, rewards, terminated, truncated, infos = self._pool.step(actions)
@@ -92,11 +94,11 @@ class EnvPoolVecEnv(BatchVecEnv):
             self._infos(infos, self.num_envs),
         )
 
-    def _restart(self, ended: np.ndarray) -> tuple[Any, Infos]:
+    def _reset_ended(self, ended: np.ndarray) -> tuple[Any, Infos]:
         return self._reset(ended)
 
     def close(self) -> None:
-        """Close the pool."""
+        """Closes the pool."""
         self._pool.close()
 
     def _render(self) -> list[np.ndarray | None]:
@@ -104,10 +106,12 @@ class EnvPoolVecEnv(BatchVecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """
-        :param attr_name: ``render_mode`` or ``spec``: EnvPool's envs, being C++, show nothing else
-        :param indices: of which envs; ``None``: of all
-        :return: the value, the same for each
-        :raises AttributeError: for any other
+        Returns ``render_mode`` or ``spec`` of the envs. EnvPool's envs are C++ objects and have no other attributes.
+
+        :param attr_name: the attribute's name
+        :param indices: indices of the envs; ``None``: all
+        :return: the value for each env
+        :raises AttributeError: if it is another attribute
         """
         known = {"render_mode": self._kwargs.get("render_mode"), "spec": EnvSpec(self.task_id)}
         if attr_name not in known:
@@ -116,9 +120,11 @@ class EnvPoolVecEnv(BatchVecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
-        :param attr_name: any
-        :param value: any
-        :param indices: any
+        Raises an error, because EnvPool's envs have no attributes to set.
+
+        :param attr_name: the attribute's name
+        :param value: not used
+        :param indices: not used
         :raises AttributeError: always
         """
         raise AttributeError(f"EnvPool's envs have no attribute to set, got {attr_name!r}: pass it to the constructor")
@@ -127,10 +133,12 @@ class EnvPoolVecEnv(BatchVecEnv):
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
         """
-        :param method_name: any
-        :param method_args: any
-        :param indices: any
-        :param method_kwargs: any
+        Raises an error, because EnvPool's envs have no methods to call.
+
+        :param method_name: the method's name
+        :param method_args: not used
+        :param indices: not used
+        :param method_kwargs: not used
         :raises AttributeError: always
         """
         raise AttributeError(f"EnvPool's envs have no method to call, got {method_name!r}")

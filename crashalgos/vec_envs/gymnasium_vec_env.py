@@ -1,4 +1,4 @@
-"""Gymnasium's vector envs in SB3."""
+"""Gymnasium's vector envs as SB3's ``VecEnv``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,8 +21,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from crashalgos.vec_envs.batch_vec_env import BatchStep, BatchVecEnv, Infos, copied, infos_by_env, rows
 
-#: Vector wrappers that remember nothing of an env: a reset of some envs passes through them
-_FORGETFUL = (VectorObservationWrapper, VectorActionWrapper, VectorRewardWrapper, DictInfoToList)
+#: Vector wrappers without a memory of single envs: a reset of some envs only does not disturb them
+_MEMORYLESS_WRAPPERS = (VectorObservationWrapper, VectorActionWrapper, VectorRewardWrapper, DictInfoToList)
 _HOW_TO = (
     'make it with gym.make_vec(id, num_envs=…, vectorization_mode="sync", '
     'vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP})'
@@ -31,28 +31,31 @@ _HOW_TO = (
 
 class GymnasiumVecEnv(BatchVecEnv):
     """
-    A vector env of gymnasium as SB3's ``VecEnv``, with the transitions of a ``DummyVecEnv`` over the same envs::
+    A vector env of gymnasium as SB3's ``VecEnv``.
+
+    It gives the same transitions as a ``DummyVecEnv`` of the same envs::
 
         env = GymnasiumVecEnv(gym.make_vec("CartPole-v1", num_envs=8, vectorization_mode="sync"))
         model = PPO("MlpPolicy", VecMonitor(env))
 
-    What becomes of an env at the end of its episode is said by ``vector_env.metadata["autoreset_mode"]``:
+    In SB3, an env is reset in the step that ends its episode. How this works here depends on the mode of the vector env,
+    ``vector_env.metadata["autoreset_mode"]``:
 
-    - ``SAME_STEP``: the vector env resets it, and hands over the final observation. Any vector wrapper that bears this may
-      be around it.
-    - ``DISABLED``: this class resets it, with ``reset(options={"reset_mask": …})``. Vector wrappers that keep something of an
-      env are refused: they would miss it.
-    - ``NEXT_STEP``, gymnasium's default: as ``DISABLED``, for ``SyncVectorEnv`` and ``AsyncVectorEnv``, so that the step in
-      which they would do it never happens. Other vector envs are refused: they offer no way to reset one env at once.
+    - ``SAME_STEP``: the vector env resets the env itself, and returns the final observation. You can use every vector wrapper
+      that supports this mode.
+    - ``DISABLED``: this class resets the env by ``reset(options={"reset_mask": …})``. Vector wrappers with a memory of single
+      envs raise an error: they would not notice this reset.
+    - ``NEXT_STEP``, gymnasium's default: the same as ``DISABLED``. It works only for ``SyncVectorEnv`` and ``AsyncVectorEnv``.
+      Other vector envs raise an error: they cannot reset single envs at once.
 
-    Episode statistics are for ``VecMonitor`` around it, or ``Monitor`` around the single envs.
+    For the statistics of episodes, use ``VecMonitor`` around this env, or ``Monitor`` around the single envs.
 
-    :param vector_env: the vector env, which belongs to this one from now on
-    :raises ValueError: if it is none, or its final observations cannot be had
+    :param vector_env: the vector env; do not step or reset it yourself any more
+    :raises ValueError: if it is not a vector env, or does not give final observations
     """
 
     def __init__(self, vector_env: VectorEnv) -> None:
-        check_vector_env(vector_env)
+        _check_vector_env(vector_env)
         self.vector_env = vector_env
         self._resets_itself = vector_env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
         super().__init__(vector_env.num_envs, vector_env.single_observation_space, vector_env.single_action_space)
@@ -60,7 +63,7 @@ class GymnasiumVecEnv(BatchVecEnv):
 
     def reset(self) -> VecEnvObs:
         """
-        With the seeds of the last :meth:`seed`, once.
+        Resets all envs; with their seeds if :meth:`seed` was called since the last reset.
 
         :return: the first observations
         :raises ValueError: if ``set_options`` was given a list whose entries differ
@@ -68,7 +71,7 @@ class GymnasiumVecEnv(BatchVecEnv):
         options = self._options[0]
         if not all(other is options or other == options for other in self._options):
             raise ValueError(f"`options` must be the same for all envs of a gymnasium vector env, got {self._options!r}")
-        # Gymnasium counts up from the seed of env 0, as SB3 does
+        # As in SB3, gymnasium gives env i this seed plus i
         seed = None if self._seeds[0] is None else int(self._seeds[0])
         observations, infos = self.vector_env.reset(seed=seed, options=options or None)
         self.reset_infos = infos_by_env(infos, self.num_envs)
@@ -92,19 +95,19 @@ class GymnasiumVecEnv(BatchVecEnv):
             super()._end_episodes(step, ended)
             return
         for env in ended:
-            of_reset = step.infos[env]
-            if "final_obs" not in of_reset:
+            reset_info = step.infos[env]
+            if "final_obs" not in reset_info:
                 raise ValueError(
                     f'{self.vector_env} with AutoresetMode.SAME_STEP must have "final_obs" in the infos of a step that ends '
-                    f"an episode, got {sorted(of_reset)}"
+                    f"an episode, got {sorted(reset_info)}"
                 )
-            final_obs = copied(self.observation_space, of_reset.pop("final_obs"))
-            info = of_reset.pop("final_info", {}) | {"terminal_observation": final_obs}
-            if "episode" in of_reset:  # gymnasium's vector RecordEpisodeStatistics comes after the reset
-                info["episode"] = of_reset.pop("episode")
-            self.reset_infos[env], step.infos[env] = of_reset, info
+            final_obs = copied(self.observation_space, reset_info.pop("final_obs"))
+            info = reset_info.pop("final_info", {}) | {"terminal_observation": final_obs}
+            if "episode" in reset_info:  # gymnasium's vector RecordEpisodeStatistics adds it after the reset
+                info["episode"] = reset_info.pop("episode")
+            self.reset_infos[env], step.infos[env] = reset_info, info
 
-    def _restart(self, ended: np.ndarray) -> tuple[Any, Infos]:
+    def _reset_ended(self, ended: np.ndarray) -> tuple[Any, Infos]:
         mask = np.zeros(self.num_envs, dtype=bool)
         mask[ended] = True
         observations, infos = self.vector_env.reset(options={"reset_mask": mask})
@@ -112,7 +115,7 @@ class GymnasiumVecEnv(BatchVecEnv):
         return rows(observations, ended), [by_env[env] for env in ended]
 
     def close(self) -> None:
-        """Close the vector env."""
+        """Closes the vector env."""
         self.vector_env.close()
 
     def _render(self) -> list[np.ndarray | None]:
@@ -122,16 +125,18 @@ class GymnasiumVecEnv(BatchVecEnv):
 
     @property
     def _single_envs(self) -> list[gym.Env] | None:
-        """The envs, where they are within reach."""
+        """The single envs, if they are in this process."""
         base = self.vector_env.unwrapped
         return list(base.envs) if isinstance(base, SyncVectorEnv) else None
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """
-        :param attr_name: the name of an attribute; of an ``AsyncVectorEnv``'s envs, a method is called
-        :param indices: of which envs; ``None``: of all
-        :return: the value in each env; a vector env without single envs has its own, the same for each
-        :raises AttributeError: if there is none
+        Returns an attribute of the envs.
+
+        :param attr_name: the attribute's name. An ``AsyncVectorEnv`` calls it if it is a method
+        :param indices: indices of the envs; ``None``: all
+        :return: the value of each env; if there are no single envs, the vector env's own value for each
+        :raises AttributeError: if there is no such attribute
         """
         chosen, envs = list(self._get_indices(indices)), self._single_envs
         if envs is not None:
@@ -144,9 +149,11 @@ class GymnasiumVecEnv(BatchVecEnv):
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
-        :param attr_name: the name of an attribute
-        :param value: its new value
-        :param indices: in which envs; ``None``: in all, and an ``AsyncVectorEnv`` knows only all
+        Sets an attribute of the envs.
+
+        :param attr_name: the attribute's name
+        :param value: the new value
+        :param indices: indices of the envs; ``None``: all. An ``AsyncVectorEnv`` accepts only all
         """
         envs = self._single_envs
         if envs is not None:
@@ -160,11 +167,13 @@ class GymnasiumVecEnv(BatchVecEnv):
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
         """
-        :param method_name: the name of a method of the envs
-        :param method_args: for it
-        :param indices: of which envs; ``None``: of all, and an ``AsyncVectorEnv`` knows only all
-        :param method_kwargs: for it
-        :return: what each returned
+        Calls a method of the envs.
+
+        :param method_name: the method's name
+        :param method_args: its positional arguments
+        :param indices: indices of the envs; ``None``: all. An ``AsyncVectorEnv`` accepts only all
+        :param method_kwargs: its keyword arguments
+        :return: the result of each env
         """
         envs = self._single_envs
         if envs is not None:
@@ -175,9 +184,11 @@ class GymnasiumVecEnv(BatchVecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         """
-        :param wrapper_class: a wrapper of single envs; in the processes of an ``AsyncVectorEnv`` it is found by its name
-        :param indices: of which envs; ``None``: of all
-        :return: whether each is in one
+        Whether the envs are in a wrapper of a class.
+
+        :param wrapper_class: a class of wrappers of single envs; an ``AsyncVectorEnv`` compares only its name
+        :param indices: indices of the envs; ``None``: all
+        :return: for each env, whether it is in such a wrapper
         """
         base = self.vector_env.unwrapped
         chosen, envs = list(self._get_indices(indices)), self._single_envs
@@ -190,7 +201,7 @@ class GymnasiumVecEnv(BatchVecEnv):
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> list[Any]:
         base: Any = self.vector_env.unwrapped
-        # A process in which it fails would end
+        # Ask first: a process of an AsyncVectorEnv ends if the call fails
         if not all(base.call("has_wrapper_attr", name)):
             raise AttributeError(f"not every env of {base} has {name!r}")
         return list(base.call(name, *args, **kwargs))
@@ -201,11 +212,8 @@ class GymnasiumVecEnv(BatchVecEnv):
             raise ValueError(f"`indices` must be None to {what} of {self.vector_env}, which knows only all envs, got {chosen}")
 
 
-def check_vector_env(vector_env: VectorEnv) -> None:
-    """
-    :param vector_env: of gymnasium
-    :raises ValueError: if it is none, or its final observations cannot be had
-    """
+def _check_vector_env(vector_env: VectorEnv) -> None:
+    """Raises a ``ValueError`` if it is not a vector env, or does not give final observations."""
     if not isinstance(vector_env, VectorEnv):
         raise ValueError(f"`vector_env` must be a gymnasium.vector.VectorEnv, got {vector_env!r}: use gym.make_vec")
     mode = vector_env.metadata.get("autoreset_mode")
@@ -215,35 +223,29 @@ def check_vector_env(vector_env: VectorEnv) -> None:
         raise ValueError(
             f'`vector_env` must have an AutoresetMode as metadata["autoreset_mode"], got {mode!r} of {vector_env}: {_HOW_TO}'
         )
-    if mode is AutoresetMode.NEXT_STEP and not resets_by_mask(vector_env.unwrapped):
+    if mode is AutoresetMode.NEXT_STEP and not _resets_by_mask(vector_env.unwrapped):
         raise ValueError(
             f"`vector_env` must reset an env when its episode ends, but {vector_env} does so in a step of its own "
             f"(AutoresetMode.NEXT_STEP) and not on demand: {_HOW_TO}; EnvPool's envs are for EnvPoolVecEnv"
         )
-    for wrapper in wrappers_of(vector_env):
-        if not isinstance(wrapper, _FORGETFUL) or isinstance(wrapper, NormalizeObservation):
+    for wrapper in _wrappers_of(vector_env):
+        if not isinstance(wrapper, _MEMORYLESS_WRAPPERS) or isinstance(wrapper, NormalizeObservation):
             raise ValueError(
                 f"`vector_env` must not be in {type(wrapper).__name__}, which would miss the ends of episodes with {mode}: "
                 f"{_HOW_TO}, or use SB3's VecMonitor, VecNormalize, VecVideoRecorder"
             )
 
 
-def resets_by_mask(base: VectorEnv) -> bool:
-    """
-    :param base: a vector env with ``AutoresetMode.NEXT_STEP``, unwrapped
-    :return: whether ``reset(options={"reset_mask": …})`` takes the place of the reset in the next step
-    """
+def _resets_by_mask(base: VectorEnv) -> bool:
+    """Whether ``reset(options={"reset_mask": …})`` replaces the reset in the next step (``AutoresetMode.NEXT_STEP``)."""
     if isinstance(base, AsyncVectorEnv):
-        # Without shared memory, a process forgets that it has been reset; what a user's worker does is unknown
+        # Without shared memory, a process forgets that it was reset. What a user's own worker does is unknown
         return base.shared_memory and base.worker is None
     return isinstance(base, SyncVectorEnv)
 
 
-def wrappers_of(vector_env: VectorEnv) -> Iterator[VectorWrapper]:
-    """
-    :param vector_env: of gymnasium
-    :return: the vector wrappers around it, the outermost first
-    """
+def _wrappers_of(vector_env: VectorEnv) -> Iterator[VectorWrapper]:
+    """The vector wrappers around a vector env, the outermost first."""
     while isinstance(vector_env, VectorWrapper):
         yield vector_env
         vector_env = vector_env.env

@@ -23,7 +23,7 @@ class KLPenaltyPPO(PPO):
     def _coefficients(self) -> dict[str, Any]:
         return super()._coefficients() | {"kl_coef": self.kl_coef}
 
-    def _loss(self, batch: Any, kl_coef: float, **coefficients: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+    def _loss(self, batch: Any, *, kl_coef: float = 0.0, **coefficients: Any) -> tuple[th.Tensor, dict[str, th.Tensor]]:
         loss, figures = super()._loss(batch, **coefficients)
         loss = loss + kl_coef * figures["kl_k3"]
         return loss, figures | {"loss": loss}

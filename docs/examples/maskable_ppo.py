@@ -31,12 +31,13 @@ class MultiInputPolicy(WithoutSDE, MaskableMultiInputActorCriticPolicy):
 class MaskablePPO(PPO):
     """PPO for environments with a method ``action_masks``. The arguments are those of PPO."""
 
+    policy: MaskableActorCriticPolicy  # type: ignore[assignment]
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MlpPolicy, "MultiInputPolicy": MultiInputPolicy}
 
     def _columns(self) -> dict[str, Column]:
         space = self.action_space
-        n_masks = 2 * space.n if isinstance(space, spaces.MultiBinary) else spaces.flatdim(space)
-        return {"action_masks": Column((n_masks,))}
+        masks_per_entry = 2 if isinstance(space, spaces.MultiBinary) else 1
+        return {"action_masks": Column((masks_per_entry * spaces.flatdim(space),))}
 
     def _policy_inputs(self, env: VecEnv) -> dict[str, Any]:
         return {"action_masks": get_action_masks(env)}
@@ -46,7 +47,7 @@ class MaskablePPO(PPO):
         values, log_probs, entropy = self.policy.evaluate_actions(batch.observations, actions, action_masks=batch.action_masks)
         return values.flatten(), log_probs, entropy
 
-    def predict(  # type: ignore[override]
+    def predict(
         self,
         observation: Any,
         state: Any = None,
