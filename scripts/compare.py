@@ -1,55 +1,44 @@
-"""Compare algorithms: ``python scripts/compare.py --algos ppo sb3-ppo --envs CartPole-v1 --seeds 10``."""
+"""Compares algorithms: ``python scripts/compare.py --algos ppo sb3-ppo --envs CartPole-v1 --seeds 10``."""
 
 import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
-from crashalgos.experiments.comparison.contenders import (
-    Entrant,
-    cell,
-    folder_name,
-    read_contenders,
-    settings_of,
-)
-from crashalgos.experiments.comparison.tables import NoCell, write_tables
-from crashalgos.experiments.grid.grid import (
-    Executor,
-    LocalExecutor,
-    Outcome,
-    RunFailure,
-    available_cores,
-    print_failures,
-    run_grid,
-)
+from crashalgos.experiments.comparison.contenders import Contender, folder_name, read_contenders, runs_of, settings_of
+from crashalgos.experiments.comparison.tables import NotApplicablePair, write_tables
+from crashalgos.experiments.grid.grid import Executor, Outcome, RunFailure, available_cores, print_failures, run_grid
+from crashalgos.experiments.grid.local_executor import LocalExecutor
 from crashalgos.experiments.grid.ray_executor import RayExecutor
-from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode, wandb_place
+from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode, describe_wandb_runs
+from crashalgos.experiments.run.checks import NotApplicable, check, untuned_note
+from crashalgos.experiments.run.config import RunConfig
 from crashalgos.experiments.run.options import command
-from crashalgos.experiments.run.runner import NotApplicable, RunConfig, check, untuned
 from crashalgos.experiments.run.signals import interrupt_on_sigterm
 
-# The options that shape the results.
-SHAPING = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "checkpoint_freq", "device")
-# Of the comparison's configuration, what may be another the next time.
-FREE = ("command", "untuned")
+# The options on which the results depend.
+_SHAPES_RESULTS = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "checkpoint_freq", "device")
+# Keys of the comparison's configuration that may change when the comparison is continued.
+_MAY_CHANGE = ("command", "untuned")
 
 
 @dataclass
 class CompareOptions:
     """
-    Compare algorithms in environments, over seeds, at equal environment steps. The same command again continues what was
-    interrupted, and does nothing twice.
+    Compares algorithms in environments, over seeds, at equal environment steps.
+
+    The same command again continues what was interrupted, and executes no run twice.
     """
 
     algos: tuple[str, ...] = ("reinforce", "baseline-pg", "ppo", "sb3-ppo")
     """Algorithms: reinforce, baseline-pg, ppo; peers: sb3-ppo, sb3-a2c, trpo, ars. A variant is
-    'NAME=ALGO{HYPERPARAMETER: VALUE, …}', such as 'fast=ppo{compile: true}'; first_seed in it gives it seeds of its own."""
+    'NAME=ALGO{HYPERPARAMETER: VALUE, …}', such as 'fast=ppo{compile: true}'; first_seed in it is the variant's first seed."""
     envs: tuple[str, ...] = ("CartPole-v1",)
     """Environments' ids."""
     seeds: int = 10
@@ -61,15 +50,15 @@ class CompareOptions:
     eval_episodes: int = 10
     """Episodes of one evaluation."""
     checkpoint_freq: int = 25_000
-    """Environment steps between checkpoints, from which a killed run resumes. The environments start afresh there, so it is to
-    be long beside an episode. 0: none."""
+    """Environment steps between checkpoints, from which a killed run resumes. Each checkpoint restarts the environments, so
+    choose many times an episode's length. 0: no checkpoints."""
     executor: Literal["local", "ray"] = "local"
-    """Where the runs take place: local, in processes of this machine; ray, on a Ray cluster (docs/cluster.md)."""
+    """Where the runs are executed: local, in processes of this machine; ray, on a Ray cluster (docs/cluster.md)."""
     ray_address: str | None = None
-    """The Ray cluster: HOST:PORT, or auto for the one that this machine belongs to. By default a Ray of its own, here."""
+    """The Ray cluster: HOST:PORT, or auto for the one that this machine belongs to. By default one is started here."""
     jobs: int = field(default_factory=available_cores)
-    """How many runs at a time, each with one PyTorch thread. By default as many as there are cores. A Ray cluster does as many
-    as it has CPUs."""
+    """How many runs at a time, each with one PyTorch thread. By default as many as there are cores. A Ray cluster executes as
+    many as it has CPUs."""
     device: str = "cpu"
     """PyTorch's device: small networks are fastest on the CPU."""
     output: Path | None = None
@@ -84,37 +73,40 @@ class CompareOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    :param argv: the command line; by default the process's own
+    Executes the runs of a comparison and writes its report.
+
+    :param argv: the command line; by default this process's
     :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C or SIGTERM
     """
     options = tyro.cli(CompareOptions, prog="compare.py", args=argv)
     try:
-        cells, identity = plan(options)
-        executor = make_executor(options)
-        folder = options.output or Path("results") / "compare" / folder_name(identity["envs"], digest(identity))
+        runs_by_pair, config = _plan(options)
+        executor = _make_executor(options)
+        folder = options.output or Path("results") / "compare" / folder_name(config["envs"], _digest(config))
         tags = (folder.resolve().name, *options.tags)
-        runs, no_cells = applicable(
-            [[dataclasses.replace(config, folder=folder / config.name, tags=tags) for config in configs] for configs in cells]
-        )
+        runs_by_pair = [
+            [dataclasses.replace(run, folder=folder / run.name, tags=tags) for run in runs] for runs in runs_by_pair
+        ]
+        runs, not_applicable = _applicable_runs(runs_by_pair)
     except ValueError as error:
-        return mistake(error)
+        return _report_mistake(error)
     interrupt_on_sigterm()
     again = command("scripts/compare.py", options, output=folder)
     print(f"the comparison is in {folder}")
-    for line in [identity["untuned"], *(f"not applicable: {no_cell.reason}" for no_cell in no_cells)]:
+    for line in [config["untuned"], *(f"not applicable: {pair.reason}" for pair in not_applicable)]:
         if line:
             print(line)
     try:
         if options.track:
             choose_wandb_mode()
-        outcomes = run_grid(runs, executor, folder, identity, free=FREE)
-        show(outcomes, no_cells, folder, options, tags)
+        outcomes = run_grid(runs, executor, folder, config, may_change=_MAY_CHANGE)
+        _report(outcomes, not_applicable, folder, options, tags)
     except ValueError as error:
-        return mistake(error)
+        return _report_mistake(error)
     except KeyboardInterrupt:
         print(f"interrupted; to continue: {again}", file=sys.stderr)
         return 130
-    except OSError as error:  # a full disk, say; the runs report their own
+    except OSError as error:  # for example a full disk; errors of runs are in the outcomes
         print(f"compare.py: error: {error}; to continue: {again}", file=sys.stderr)
         return 1
     if any(isinstance(outcome, RunFailure) for outcome in outcomes):
@@ -123,21 +115,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def mistake(error: ValueError) -> int:
-    """
-    :param error: is printed, in one line
-    :return: the exit status
-    """
+def _report_mistake(error: ValueError) -> int:
+    """Prints an error in one line, and returns the exit status."""
     print(f"compare.py: error: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
 
 
-def plan(options: CompareOptions) -> tuple[list[list[RunConfig]], dict[str, Any]]:
-    """
-    :param options: the command line
-    :return: for each contender in each environment its runs, whose folders are yet to be placed; and what the comparison is
-    :raises ValueError: for a mistake on the command line
-    """
+def _plan(options: CompareOptions) -> tuple[list[list[RunConfig]], dict[str, Any]]:
+    """Makes the runs of each pair of contender and environment, still without folders, and the comparison's configuration."""
     for name in ("seeds", "jobs", "eval_freq"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}")
@@ -147,16 +132,13 @@ def plan(options: CompareOptions) -> tuple[list[list[RunConfig]], dict[str, Any]
         raise ValueError("nothing to compare: give at least one environment")
     names = ("eval_freq", "eval_episodes", "checkpoint_freq", "device", "track", "project")
     common = {name: getattr(options, name) for name in names}
-    cells = [cell(contender, env, options.n_timesteps, options.seeds, common) for env in envs for contender in contenders]
-    return cells, identity_of(options, contenders, envs, [config for configs in cells for config in configs])
+    runs_by_pair = [
+        runs_of(contender, env, options.n_timesteps, options.seeds, common) for env in envs for contender in contenders
+    ]
+    return runs_by_pair, _comparison_config(options, contenders, envs, [run for runs in runs_by_pair for run in runs])
 
 
-def make_executor(options: CompareOptions) -> Executor:
-    """
-    :param options: the command line
-    :return: where the runs take place
-    :raises ValueError: if there is no such place
-    """
+def _make_executor(options: CompareOptions) -> Executor:
     if options.executor == "ray":
         return RayExecutor(options.ray_address, options.jobs)
     if options.ray_address is not None:
@@ -164,35 +146,31 @@ def make_executor(options: CompareOptions) -> Executor:
     return LocalExecutor(options.jobs)
 
 
-def applicable(cells: Sequence[Sequence[RunConfig]]) -> tuple[list[RunConfig], list[NoCell]]:
+def _applicable_runs(
+    runs_by_pair: Sequence[Sequence[RunConfig]],
+) -> tuple[list[RunConfig], list[NotApplicablePair]]:
     """
-    :param cells: for each contender in each environment its runs
-    :return: the runs, seed by seed, so that what is done at any time is a smaller comparison; and what is not applicable
-    :raises ValueError: if one of them cannot be, or none is applicable
+    Checks one run of each pair of contender and environment, and separates the pairs that are not applicable.
+
+    The runs are sorted by seed, so that an interrupted comparison is a complete one with fewer seeds.
     """
-    possible, no_cells = [], []
-    for configs in cells:
+    applicable, not_applicable = [], []
+    for runs in runs_by_pair:
         try:
-            check(configs[0])
-            possible.append(configs)
+            check(runs[0])
+            applicable.append(runs)
         except NotApplicable as error:
-            no_cells.append(NoCell(configs[0].contender, configs[0].env, " ".join(str(error).split())))
-    if not possible:
-        raise ValueError(f"nothing to compare: {no_cells[0].reason}")
-    return [config for same_seed in zip(*possible, strict=True) for config in same_seed], no_cells
+            not_applicable.append(NotApplicablePair(runs[0].contender, runs[0].env, " ".join(str(error).split())))
+    if not applicable:
+        raise ValueError(f"nothing to compare: {not_applicable[0].reason}")
+    return [run for same_seed in zip(*applicable, strict=True) for run in same_seed], not_applicable
 
 
-def identity_of(
-    options: CompareOptions, contenders: Sequence[Entrant], envs: Sequence[str], runs: Sequence[RunConfig]
+def _comparison_config(
+    options: CompareOptions, contenders: Sequence[Contender], envs: Sequence[str], runs: Sequence[RunConfig]
 ) -> dict[str, Any]:
-    """
-    :param options: the command line
-    :param contenders: who is compared
-    :param envs: where
-    :param runs: the runs
-    :return: what the comparison is, as plain data
-    """
-    shaping = {name: getattr(options, name) for name in SHAPING if name not in ("algos", "envs")}
+    """Makes the comparison's configuration as plain data."""
+    shaping = {name: getattr(options, name) for name in _SHAPES_RESULTS if name not in ("algos", "envs")}
     return {
         "contenders": [
             {"name": c.name, "label": c.label, "algo": c.algo, "overrides": c.overrides, "first_seed": c.first_seed}
@@ -201,51 +179,47 @@ def identity_of(
         "envs": list(envs),
         **shaping,
         "settings": settings_of(runs),
-        "command": command("scripts/compare.py", options, SHAPING),
-        "untuned": untuned(runs),
+        "command": command("scripts/compare.py", options, _SHAPES_RESULTS),
+        "untuned": untuned_note(runs),
     }
 
 
-def digest(identity: dict[str, Any]) -> str:
-    """
-    :param identity: what a comparison is
-    :return: eight characters that are another one's only by chance
-    """
-    content = {name: value for name, value in identity.items() if name not in FREE}
+def _digest(config: Mapping[str, Any]) -> str:
+    """Makes eight characters from what shapes a comparison's results."""
+    content = {name: value for name, value in config.items() if name not in _MAY_CHANGE}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def show(
-    outcomes: Sequence[Outcome], no_cells: Sequence[NoCell], folder: Path, options: CompareOptions, tags: Sequence[str]
+def _report(
+    outcomes: Sequence[Outcome],
+    not_applicable: Sequence[NotApplicablePair],
+    folder: Path,
+    options: CompareOptions,
+    tags: Sequence[str],
 ) -> None:
-    """
-    Write CSV files, figures and report, also for W&B, and say where they are.
-
-    :param outcomes: what the runs came to
-    :param no_cells: what is not applicable
-    :param folder: the comparison's folder
-    :param options: the command line
-    :param tags: W&B's tags
-    """
+    """Writes CSV files, figures and report, sends them to W&B if the runs are tracked, and prints where they are."""
     from rich.console import Console
 
-    from crashalgos.experiments.comparison import report
+    from crashalgos.experiments.comparison.contender_pairs import verdicts
+    from crashalgos.experiments.comparison.loading import load
+    from crashalgos.experiments.comparison.report import terminal_table, write_report
     from crashalgos.experiments.comparison.wandb_report import log_report
 
     place = None
-    write_tables(folder, outcomes, no_cells, 0 if options.ray_address else options.jobs)  # a cluster's are not known
+    # 0: how many runs a cluster executes at a time is not known.
+    write_tables(folder, outcomes, not_applicable, 0 if options.ray_address else options.jobs)
     print_failures(outcomes)
     if all(isinstance(outcome, RunFailure) for outcome in outcomes):
         print("no run has finished: there is nothing to report")
     else:
-        results = report.load(folder)
-        report.write_report(results)
-        Console().print(report.terminal_table(results))
-        for verdict in report.verdicts(results):
+        results = load(folder)
+        write_report(results)
+        Console().print(terminal_table(results))
+        for verdict in verdicts(results):
             print(verdict)
         place = log_report(results, options.project, tags) if options.track else None
         print(f"report  {folder / 'report.html'}, {folder / 'report.md'}\nfigures {folder / 'figures'}")
-    print(f"CSV     {folder / 'evaluations.csv'}, {folder / 'runs.csv'}\nW&B     {wandb_place(outcomes)}")
+    print(f"CSV     {folder / 'evaluations.csv'}, {folder / 'runs.csv'}\nW&B     {describe_wandb_runs(outcomes)}")
     if place is not None:
         print(f"        the report: {place}")
 

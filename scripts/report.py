@@ -1,4 +1,4 @@
-"""Write a comparison's report again: ``python scripts/report.py results/compare/CartPole-v1-1a2b3c4d``."""
+"""Writes a comparison's report again: ``python scripts/report.py results/compare/CartPole-v1-1a2b3c4d``."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from crashalgos.experiments.comparison import report
 
 @dataclass
 class ReportOptions:
-    """Write figures, report.md and report.html of a comparison again, from its CSV and JSON files alone."""
+    """Writes figures, report.md and report.html of a comparison again, from its CSV and JSON files alone."""
 
     folder: Annotated[Path, tyro.conf.Positional]
     """The comparison's folder."""
@@ -21,8 +21,10 @@ class ReportOptions:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    :param argv: the command line; by default the process's own
-    :return: the exit status: 2 for a folder without what a report needs
+    Writes the report and prints the paths of its files.
+
+    :param argv: the command line; by default this process's
+    :return: the exit status: 2 if the folder lacks files that a report needs
     """
     options = tyro.cli(ReportOptions, prog="report.py", args=argv)
     try:

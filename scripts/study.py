@@ -1,4 +1,4 @@
-"""The study of docs/study.md: ``python scripts/study.py``. Several comparisons, and what each rung of the ladder buys."""
+"""Repeats the study of docs/study.md, several comparisons along the ladder of algorithms: ``python scripts/study.py``."""
 
 import signal
 import subprocess
@@ -15,28 +15,34 @@ from crashalgos.experiments.comparison.contenders import read_contenders
 from crashalgos.experiments.grid.grid import available_cores
 from crashalgos.experiments.run.settings import read_yaml
 
-SCRIPTS = Path(__file__).parent
+_SCRIPTS = Path(__file__).parent
 
 
 @dataclass
 class StudyOptions:
-    """Do the comparisons that a file describes. The same command again continues what was interrupted."""
+    """
+    Executes the comparisons that a file describes, and compares the rungs of their ladder.
 
-    config: Path = SCRIPTS / "study.yaml"
-    """What is compared."""
+    The same command again continues what was interrupted.
+    """
+
+    config: Path = _SCRIPTS / "study.yaml"
+    """The YAML file with the comparisons and the ladder."""
     output: Path = Path("results") / "study"
-    """The study's folder; in it is one for each environment."""
+    """The study's folder. It gets a folder for each environment."""
     jobs: int = field(default_factory=available_cores)
     """How many runs at a time, each with one PyTorch thread. By default as many as there are cores."""
     train: bool = True
-    """Whether to train; without, the ladder is drawn from the comparisons that there are."""
+    """Whether to train. Otherwise the results are those of the comparisons that are there."""
 
 
 @dataclass(frozen=True)
 class Study:
     """
-    :param ladders: names of contenders, the lowest first
-    :param comparisons: for each environment the options of scripts/compare.py
+    The content of a study's file.
+
+    :param ladders: names of contenders, the lowest rung first
+    :param comparisons: for each environment, the options of scripts/compare.py
     """
 
     ladders: list[list[str]]
@@ -45,31 +51,29 @@ class Study:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
-    :param argv: the command line; by default the process's own
+    Executes the comparisons of a study and writes its page.
+
+    :param argv: the command line; by default this process's
     :return: the exit status: of the comparisons, the first one that is not 0; 2 for a mistake, 130 after Ctrl-C
     """
     options = tyro.cli(StudyOptions, prog="study.py", args=argv)
     try:
-        study = read_study(options.config)
+        study = _read_study(options.config)
         statuses = []
         if options.train:
             for env, entry in study.comparisons.items():
-                statuses.append(call(command(env, entry, options.output / env, options.jobs)))
-                if statuses[-1] not in (0, 1):  # 1: some runs have failed, and the report names them
+                statuses.append(_execute(_compare_command(env, entry, options.output / env, options.jobs)))
+                if statuses[-1] not in (0, 1):  # 1: some runs have failed, which the report names
                     return statuses[-1]
-        show(study, options.output)
+        _write_page(study, options.output)
     except (OSError, ValueError) as error:
         print(f"study.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return next(filter(None, statuses), 0)
 
 
-def read_study(path: Path) -> Study:
-    """
-    :param path: the study's file
-    :return: the study
-    :raises ValueError: for a mistake in the file
-    """
+def _read_study(path: Path) -> Study:
+    """Reads a study's file; raises ValueError for a mistake in it."""
     content = read_yaml(path)
     try:
         comparisons = {
@@ -88,26 +92,21 @@ def read_study(path: Path) -> Study:
     return study
 
 
-def command(env: str, entry: Mapping[str, Any], folder: Path, jobs: int) -> list[str]:
-    """
-    :param env: the environment's id
-    :param entry: the other options of scripts/compare.py
-    :param folder: where the results go
-    :param jobs: how many runs at a time
-    :return: the command
-    """
-    words = [sys.executable, str(SCRIPTS / "compare.py"), "--no-track"]
+def _compare_command(env: str, entry: Mapping[str, Any], folder: Path, jobs: int) -> list[str]:
+    """Makes the command that executes the comparison in an environment."""
+    words = [sys.executable, str(_SCRIPTS / "compare.py"), "--no-track"]
     for name, value in {**entry, "envs": env, "jobs": jobs, "output": folder}.items():
         words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
     return words
 
 
-def call(words: Sequence[str]) -> int:
+def _execute(command: Sequence[str]) -> int:
     """
-    :param words: a command
-    :return: its exit status; it takes its time after Ctrl-C, which reaches it, too, and SIGTERM, which is passed on
+    Executes a command, waits for its end and returns its exit status.
+
+    Ctrl-C reaches the command as well, and SIGTERM is passed on. In both cases the command gets the time to save its models.
     """
-    with subprocess.Popen(words) as process:
+    with subprocess.Popen(command) as process:
         before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         try:
             while True:
@@ -119,14 +118,10 @@ def call(words: Sequence[str]) -> int:
             signal.signal(signal.SIGTERM, before)
 
 
-def show(study: Study, output: Path) -> None:
-    """
-    :param study: the study
-    :param output: its folder
-    :raises ValueError: if there are no results
-    """
+def _write_page(study: Study, output: Path) -> None:
+    """Writes the study's page and figures and prints their paths; raises ValueError if no comparison has results."""
     from crashalgos.experiments.comparison.ladder import write_ladder
-    from crashalgos.experiments.comparison.results import load
+    from crashalgos.experiments.comparison.loading import load
 
     folders = [output / env for env in study.comparisons if (output / env / "runs.csv").exists()]
     if not folders:

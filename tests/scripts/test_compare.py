@@ -1,3 +1,5 @@
+"""The command ``scripts/compare.py``."""
+
 import csv
 import os
 import signal
@@ -23,8 +25,8 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def dies(group: int, seconds: float) -> bool:
-    """Whether a process group has no one left before the time is over: the last helper ends after its parent."""
+def ends_within(group: int, seconds: float) -> bool:
+    """Tells whether all processes of a group end in time; W&B's and Ray's may end after their parent."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -99,7 +101,7 @@ def test_a_failed_run_is_reported_and_the_others_finish(
     assert "this seed fails" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
-def test_where_all_runs_fail_there_is_no_report(
+def test_if_all_runs_fail_there_is_no_report(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(HELPERS)
@@ -113,7 +115,7 @@ def test_where_all_runs_fail_there_is_no_report(
     assert not (tmp_path / "out" / "report.md").exists()
 
 
-def test_an_algorithm_that_cannot_act_there_is_not_applicable(
+def test_an_algorithm_that_cannot_act_in_an_environment_is_not_applicable(
     compare: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(HELPERS)
@@ -134,8 +136,8 @@ def test_an_algorithm_that_cannot_act_there_is_not_applicable(
 
 def test_the_folder_is_named_after_what_is_compared(compare: ModuleType) -> None:
     def name(**options: object) -> str:
-        identity = compare.plan(compare.CompareOptions(**options))[1]
-        return compare.folder_name(identity["envs"], compare.digest(identity))
+        config = compare._plan(compare.CompareOptions(**options))[1]
+        return compare.folder_name(config["envs"], compare._digest(config))
 
     assert name().startswith("CartPole-v1-") and name() == name(jobs=1, track=False, project="x")
     assert name() != name(n_timesteps=60_000) and name() != name(algos=("ppo",))
@@ -199,7 +201,7 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # What runs in a shell's background inherits that Ctrl-C is ignored; what a person starts does not
+        # A process in a shell's background ignores Ctrl-C, and so would its children
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
@@ -209,7 +211,7 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: 
         while not all(path.exists() and path.read_text().count("\n") > 1 for path in evaluated):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
-        # As a terminal does it: to the whole group.
+        # A terminal sends Ctrl-C to the whole group.
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=240)
     finally:
@@ -220,4 +222,4 @@ def test_ctrl_c_stops_every_run_and_keeps_their_models(executor: str, tmp_path: 
     assert again.startswith("python scripts/compare.py --algos sb3-a2c sb3-ppo") and "Traceback" not in errors
     assert f"--executor {executor} --jobs 2 --device cpu --output {folder} --no-track --project crashalgos" in again
     assert all((path.parent / "model.zip").exists() for path in evaluated)
-    assert dies(process.pid, seconds=20)
+    assert ends_within(process.pid, seconds=20)

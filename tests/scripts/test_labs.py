@@ -1,3 +1,5 @@
+"""The command ``scripts/labs.py``."""
+
 import csv
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_the_labs_are_the_courses(labs: ModuleType, tmp_path: Path) -> None:
-    configs = labs.make_configs(labs.LabsOptions(track=False, output=tmp_path / "out"))
+    configs = labs._make_configs(labs.LabsOptions(track=False, output=tmp_path / "out"))
     assert [(config.algo, config.env, config.seed) for config in configs] == [
         *(("reinforce", "CartPole-v1", seed) for seed in range(5)),
         *(("baseline-pg", "LunarLander-v3", seed) for seed in range(3)),

@@ -1,3 +1,5 @@
+"""The command ``scripts/report.py``."""
+
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType

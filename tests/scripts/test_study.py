@@ -1,3 +1,5 @@
+"""The command ``scripts/study.py``, and the study that is published."""
+
 import os
 import signal
 import subprocess
@@ -22,7 +24,7 @@ def study(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 
 def test_the_published_study_is_one_that_can_be_made(study: ModuleType) -> None:
-    content = study.read_study(ROOT / "scripts" / "study.yaml")
+    content = study._read_study(ROOT / "scripts" / "study.yaml")
     rungs = {name for ladder in content.ladders for name in ladder}
     names = {env: {one.name for one in read_contenders(entry["algos"])} for env, entry in content.comparisons.items()}
     assert all(found - rungs == {"sb3-ppo", "sb3-a2c", "trpo", "ars"} for found in names.values())
@@ -36,11 +38,11 @@ def test_the_rungs_up_to_the_value_network_differ_by_what_their_names_say(study:
         "discount": {"gamma"},
         "mean-baseline": {"baseline"},
         "leave-one-out": {"baseline"},
-        # Of the value network: how it learns. λ = 1 is its advantage without GAE; REINFORCE knows no normalised advantage
+        # The value network's own: how it learns. λ = 1 is its advantage without GAE; REINFORCE has no normalised advantage
         "value-network": {"value_learning_rate", "value_batch_size", "gae_lambda", "normalize_advantage"},
     }
     below = {"discount": "reward-to-go", "mean-baseline": "discount", "leave-one-out": "discount", "value-network": "discount"}
-    for env, entry in study.read_study(ROOT / "scripts" / "study.yaml").comparisons.items():
+    for env, entry in study._read_study(ROOT / "scripts" / "study.yaml").comparisons.items():
         of = {one.name: settings_for(one, env, entry["n_timesteps"]) for one in read_contenders(entry["algos"])}
         for upper, names in said.items():
             high, low = of[upper].as_entry(), of[below.get(upper, "total-return")].as_entry()
@@ -68,8 +70,8 @@ def test_a_study_from_its_file_to_its_page(
     compare = load_script("compare")
     asked = []
 
-    def call(command: list[str]) -> int:
-        """In the place of compare.py: what it would be asked for, its folder; of the first one a run has failed."""
+    def write_comparison(command: list[str]) -> int:
+        """Reads the options that compare.py would get, and writes a folder as it would; one of its first runs has failed."""
         assert command[:2] == [sys.executable, str(ROOT / "scripts" / "compare.py")]
         asked.append(tyro.cli(compare.CompareOptions, args=command[2:]))
         [env] = asked[-1].envs
@@ -78,7 +80,7 @@ def test_a_study_from_its_file_to_its_page(
         write_folder(asked[-1].output, low | high)
         return int(env == "CartPole-v1")
 
-    monkeypatch.setattr(study, "call", call)
+    monkeypatch.setattr(study, "_execute", write_comparison)
     arguments = ["--config", str(small), "--output", str(tmp_path / "out"), "--jobs", "2"]
     assert study.main(arguments) == 1
     assert [options.envs for options in asked] == [("CartPole-v1",), ("Acrobot-v1",)]
@@ -91,7 +93,7 @@ def test_a_study_from_its_file_to_its_page(
     (tmp_path / "out" / "ladder.md").unlink()
     assert study.main([*arguments, "--no-train"]) == 0 and len(asked) == 2
     assert (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8") == page
-    # A rung that has come to the file later
+    # A rung was added to the file later
     content = yaml.safe_load(small.read_text())
     content["ladder"] = [["mid", "low", "baseline-pg"]]
     for entry in content["comparisons"].values():
@@ -99,7 +101,7 @@ def test_a_study_from_its_file_to_its_page(
     small.write_text(yaml.safe_dump(content, sort_keys=False))
     assert study.main([*arguments, "--no-train"]) == 0
     assert (tmp_path / "out" / "ladder.md").read_text(encoding="utf-8") == page
-    monkeypatch.setattr(study, "call", lambda command: 130)
+    monkeypatch.setattr(study, "_execute", lambda command: 130)
     assert study.main(arguments) == 130
 
 
@@ -107,14 +109,14 @@ def test_a_study_from_its_file_to_its_page(
 def test_a_comparison_that_is_stopped_takes_its_time(tmp_path: Path, name: str, group: bool) -> None:
     child = (
         "import pathlib, signal, sys, time\n"
-        # What runs in the background may have been told to ignore Ctrl-C
+        # A process in the background may ignore Ctrl-C
         "for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.default_int_handler)\n"
         "try:\n    pathlib.Path('begun').touch(); time.sleep(60)\n"
         "except KeyboardInterrupt:\n    time.sleep(1); pathlib.Path('saved').touch(); sys.exit(130)\n"
     )
     caller = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     caller += f"sys.path.insert(0, {str(ROOT / 'scripts')!r}); import study; "
-    code = f"{caller}sys.exit(study.call([sys.executable, '-c', {child!r}]))"
+    code = f"{caller}sys.exit(study._execute([sys.executable, '-c', {child!r}]))"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < deadline:

@@ -1,1 +1,1 @@
-"""A grid: many runs, on this machine or on a cluster."""
+"""Grids of runs: many runs, started on this machine or on a Ray cluster."""

@@ -1,4 +1,9 @@
-"""A run's folder on its way from one machine to another."""
+"""
+Moves a run's folder between machines.
+
+The home folder of a run is ``RunConfig.folder`` on the machine that started the grid. A node without access to it executes the
+run in a temporary folder, which is packed there and copied back.
+"""
 
 import io
 import os
@@ -8,17 +13,20 @@ import time
 from pathlib import Path
 
 from crashalgos.common.files import is_unfinished
+from crashalgos.experiments.run.config import MAY_CHANGE, RunConfig
 from crashalgos.experiments.run.folder import CONFIG_FILE, LOCK_FILE, LOG_FILE, STATUS_FILE, claimed, clear, write_json
-from crashalgos.experiments.run.runner import FREE, RunConfig
 
-# How long a folder waits for room on the disk at home, and how long between two tries.
-SECONDS_FOR_THE_DISK, SECONDS_BETWEEN_TRIES = 60.0, 0.5
+# How long copying back is retried while the disk is full.
+SECONDS_TO_WAIT_FOR_DISK = 60.0
+_SECONDS_BETWEEN_TRIES = 0.5
 
 
 def pack(folder: Path) -> bytes:
     """
-    :param folder: a run's
-    :return: what is in it, without W&B's links to what is in it
+    Packs a run's folder.
+
+    :param folder: the run's folder
+    :return: a tar archive of it, without the lock, unfinished files and W&B's symbolic links
     """
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
@@ -28,60 +36,68 @@ def pack(folder: Path) -> bytes:
     return content.getvalue()
 
 
-def unpack(files: bytes, folder: Path) -> None:
+def unpack(archive: bytes, folder: Path) -> None:
     """
-    :param files: what ``pack`` gave
-    :param folder: gets it
+    Unpacks an archive into a folder.
+
+    :param archive: the result of :func:`pack`
+    :param folder: gets the files
     """
-    with tarfile.open(fileobj=io.BytesIO(files)) as archive:
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.10 and 3.11 have it from some patch on
-        archive.extractall(folder)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extraction_filter = getattr(tarfile, "data_filter", None)  # early patches of Python 3.10 and 3.11 lack it
+        files.extractall(folder)
 
 
-def bring_home(files: bytes, config: RunConfig) -> None:
+def copy_back(archive: bytes, config: RunConfig) -> None:
     """
-    Every file replaces the one at home, as a whole; what the run has removed goes afterwards, and the status comes last: a run
-    that has finished is there as a whole, and one that has not can resume. Of a run that did not begin there is its log.
+    Copies a run's files into its home folder.
 
-    :param files: of the run's folder elsewhere
-    :param config: the run
+    Every file is replaced atomically. Then the files that the run has removed are removed, and the status is written last:
+    after a kill in between, the run can resume. If the run did not begin on the node, only its log is copied.
+
+    :param archive: the packed folder
+    :param config: the run with its home folder
+    :raises OSError: if the disk is full
     """
-    folder = config.folder
-    with claimed(folder, config.as_dict(), FREE), tempfile.TemporaryDirectory(dir=folder.parent, prefix=".tmp-") as beside:
-        unpack(files, Path(beside))
-        names = {path.relative_to(beside) for path in Path(beside).rglob("*") if not path.is_dir()} - {Path(LOG_FILE)}
-        append(Path(beside) / LOG_FILE, folder / LOG_FILE)
+    home = config.folder
+    with (
+        claimed(home, config.as_dict(), MAY_CHANGE),
+        tempfile.TemporaryDirectory(dir=home.parent, prefix=".tmp-") as temporary,
+    ):
+        unpacked = Path(temporary)
+        unpack(archive, unpacked)
+        names = {path.relative_to(unpacked) for path in unpacked.rglob("*") if not path.is_dir()} - {Path(LOG_FILE)}
+        _append_to_log(unpacked / LOG_FILE, home / LOG_FILE)
         if Path(STATUS_FILE) not in names:
             return
-        write_json(folder / CONFIG_FILE, config.as_dict())
-        for name in sorted(names - {Path(CONFIG_FILE)}, key=lambda name: name == Path(STATUS_FILE)):
-            if name == Path(STATUS_FILE):
-                clear(folder, keep={LOG_FILE, *(kept.parts[0] for kept in names)})
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(Path(beside) / name, folder / name)
+        write_json(home / CONFIG_FILE, config.as_dict())
+        for name in names - {Path(CONFIG_FILE), Path(STATUS_FILE)}:
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(unpacked / name, home / name)
+        clear(home, keep={LOG_FILE, *(name.parts[0] for name in names)})
+        os.replace(unpacked / STATUS_FILE, home / STATUS_FILE)
 
 
-def bring_home_patiently(files: bytes, config: RunConfig) -> None:
+def copy_back_with_retry(archive: bytes, config: RunConfig) -> None:
     """
-    :param files: of the run's folder elsewhere, which is gone: this is all there is of it
-    :param config: the run
-    :raises OSError: if there is no room for it, and none comes
+    Copies a run's files into its home folder, and retries while the disk is full: there is no other copy.
+
+    :param archive: the packed folder
+    :param config: the run with its home folder
+    :raises OSError: if the disk is still full after ``SECONDS_TO_WAIT_FOR_DISK``
     """
-    deadline = time.monotonic() + SECONDS_FOR_THE_DISK
+    deadline = time.monotonic() + SECONDS_TO_WAIT_FOR_DISK
     while True:
         try:
-            return bring_home(files, config)
+            return copy_back(archive, config)
         except OSError:
             if time.monotonic() > deadline:
                 raise
-            time.sleep(SECONDS_BETWEEN_TRIES)
+            time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
-def append(file: Path, other: Path) -> None:
-    """
-    :param file: need not exist
-    :param other: gets its content at the end
-    """
-    if file.exists():
-        with other.open("ab") as log:
-            log.write(file.read_bytes())
+def _append_to_log(new: Path, log: Path) -> None:
+    """Appends a log, if it exists, to another one."""
+    if new.exists():
+        with log.open("ab") as file:
+            file.write(new.read_bytes())

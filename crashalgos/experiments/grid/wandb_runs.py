@@ -1,4 +1,4 @@
-"""The W&B runs of a grid: whether they can go online, and where they are."""
+"""The W&B runs of a grid: whether they can be online, and where they are."""
 
 import os
 import shlex
@@ -12,34 +12,36 @@ from crashalgos.experiments.grid.grid import Outcome
 from crashalgos.experiments.run.runner import RunResult
 
 # How long W&B's server may take to answer.
-SECONDS_TO_CONNECT = 3.0
+_SECONDS_TO_CONNECT = 3.0
 
 
 def choose_wandb_mode() -> None:
     """
-    Set ``WANDB_MODE=offline``, and say why in one line, where W&B would ask for a key, or where its server cannot be reached,
-    does not answer or refuses the key: each run would find that out anew, in half a minute.
+    Sets ``WANDB_MODE=offline`` if W&B's runs cannot be online, and prints the reason in one line.
+
+    Reasons are a missing or refused API key and a server that does not answer. Without this check, each run would wait half a
+    minute for the same error.
     """
     if os.environ.get("WANDB_MODE", "online") != "online":
         return
-    obstacle = _obstacle()
-    if obstacle:
+    reason = _why_offline()
+    if reason:
         os.environ["WANDB_MODE"] = "offline"
-        print(f"W&B: {obstacle}; what is tracked is offline")
+        print(f"W&B: {reason}; what is tracked is offline")
 
 
-def _obstacle() -> str:
-    """:return: why nothing can go online; empty if it can"""
+def _why_offline() -> str:
+    """Returns why W&B's runs cannot be online; an empty text if they can."""
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
     try:
         url = wandb.setup().settings.base_url
-        if not _reached_by_proxy(url):
+        if not _uses_proxy(url):
             address = urlsplit(url)
             port = address.port or (80 if address.scheme == "http" else 443)
             try:
-                socket.create_connection((address.hostname or "", port), timeout=SECONDS_TO_CONNECT).close()
+                socket.create_connection((address.hostname or "", port), timeout=_SECONDS_TO_CONNECT).close()
             except OSError as error:
                 return f"{url} cannot be reached ({error})"
         if not wandb.login(prompt=False, verify=True):
@@ -47,29 +49,27 @@ def _obstacle() -> str:
     except Exception as error:
         return f"{error} (if it is the key: `wandb login --relogin`, or WANDB_API_KEY)"
     finally:
-        wandb.teardown()  # it reads the environment once
+        wandb.teardown()  # the next setup reads the environment again
     return ""
 
 
-def _reached_by_proxy(url: str) -> bool:
-    """
-    :param url: of a server
-    :return: whether requests to it go to a proxy
-    """
-    place = urlsplit(url)
-    return place.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(place.hostname or "")
+def _uses_proxy(url: str) -> bool:
+    """Tells whether requests to a URL go through a proxy."""
+    address = urlsplit(url)
+    return address.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(address.hostname or "")
 
 
-def wandb_place(outcomes: Sequence[Outcome]) -> str:
+def describe_wandb_runs(outcomes: Sequence[Outcome]) -> str:
     """
-    :param outcomes: what the runs came to
-    :return: where their W&B runs are, and how those that are only on disk get online
+    Says in one line where the W&B runs of a grid are, and how to upload those that are offline.
+
+    :param outcomes: the outcomes of all runs
+    :return: the line; ``"none"`` if no run was tracked
     """
-    folders = [folder for outcome in outcomes for folder in wandb_folders(outcome)]
+    folders = [folder for outcome in outcomes for folder in _wandb_folders(outcome)]
     if not folders:
         return "none"
-    place = folders[0].parents[2]
-    pattern = f"{shlex.quote(str(place))}/*/wandb"
+    pattern = f"{shlex.quote(str(folders[0].parents[2]))}/*/wandb"
     urls = [outcome.wandb_url for outcome in outcomes if isinstance(outcome, RunResult) and outcome.wandb_url is not None]
     projects = {url.rpartition("/runs/")[0] for url in urls}
     page = (projects.pop() if len(projects) == 1 else "") or next(iter(urls), "")
@@ -80,11 +80,8 @@ def wandb_place(outcomes: Sequence[Outcome]) -> str:
     return f"{len(folders)} runs online, {online}; copies in {pattern}"
 
 
-def wandb_folders(outcome: Outcome) -> list[Path]:
-    """
-    :param outcome: what a run came to
-    :return: its W&B run's folder; a failed run may have left one on the disk
-    """
+def _wandb_folders(outcome: Outcome) -> list[Path]:
+    """Lists the folders of a run's W&B runs; a failed run may have left some on the disk."""
     if isinstance(outcome, RunResult):
         return [] if outcome.wandb_folder is None else [outcome.wandb_folder]
     folder = outcome.config.folder / "wandb"

@@ -1,6 +1,5 @@
-"""A grid whose processes are killed at random, its own too: what it comes to is what an undisturbed one comes to."""
+"""A grid whose processes are killed at random, its own as well, ends with the results of an undisturbed grid."""
 
-import csv
 import json
 import os
 import random
@@ -11,12 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-import torch as th
 
 from crashalgos.experiments.run.registry import algorithm_class
+from tests.helpers.grids import equal_values, rows_without_times
 from tests.helpers.paths import ROOT
-
-TIMES = {"seconds", "time/fps", "time/time_elapsed"}
 
 
 def command(folder: Path, algos: str, seeds: int, n_timesteps: int) -> list[str]:
@@ -35,8 +32,8 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def members(group: int) -> list[int]:
-    """The processes of a group, those that only wait to be buried left out."""
+def processes_of(group: int) -> list[int]:
+    """Lists the processes of a group, without zombies."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -49,10 +46,10 @@ def members(group: int) -> list[int]:
     return found
 
 
-def workers(group: int) -> list[int]:
-    """Those of them that are runs."""
+def run_processes_of(group: int) -> list[int]:
+    """Lists the processes of a group that execute runs."""
     found = []
-    for pid in members(group):
+    for pid in processes_of(group):
         try:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
@@ -62,8 +59,8 @@ def workers(group: int) -> list[int]:
     return found
 
 
-def finish(arguments: list[str], kills: int, draw: random.Random, pause: float) -> list[str]:
-    """Run a grid to its end, killing it and its runs on the way; what was killed is returned."""
+def finish_with_kills(arguments: list[str], kills: int, rng: random.Random, pause: float) -> list[str]:
+    """Executes a grid to its end, kills it and its runs at random, and lists what was killed."""
     killed: list[str] = []
     while True:
         process, before = start(arguments), len(killed)
@@ -72,34 +69,29 @@ def finish(arguments: list[str], kills: int, draw: random.Random, pause: float) 
                 if len(killed) >= kills:
                     process.wait(timeout=1_200)
                     break
-                time.sleep(draw.uniform(0.0, pause))
-                running = workers(process.pid)
+                time.sleep(rng.uniform(0.0, pause))
+                running = run_processes_of(process.pid)
                 if not running:
                     continue
-                if draw.random() < 0.3:
+                if rng.random() < 0.3:
                     process.kill()
                     killed.append("grid")
                     process.wait()
                     break
-                os.kill(draw.choice(running), signal.SIGKILL)
+                os.kill(rng.choice(running), signal.SIGKILL)
                 killed.append("run")
-            # Its runs notice, and go with it
+            # Its runs notice its end, and end as well
             deadline = time.monotonic() + 20
-            while members(process.pid):
+            while processes_of(process.pid):
                 assert time.monotonic() < deadline, "processes are left over"
                 time.sleep(0.1)
         finally:
-            if members(process.pid):
+            if processes_of(process.pid):
                 os.killpg(process.pid, signal.SIGKILL)
         if process.returncode == 0:
             return killed
-        # 1: a run was killed so often, one time after the other, that it counts as failed
+        # 1: a run was killed so often in a row that it counts as failed
         assert len(killed) > before and process.returncode in (1, -signal.SIGKILL)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
 
 
 def assert_same_results(folder: Path, other: Path) -> None:
@@ -107,33 +99,25 @@ def assert_same_results(folder: Path, other: Path) -> None:
     assert sorted(path.parent.name for path in folder.glob("*/config.json")) == configs
     for name in configs:
         one, two = folder / name, other / name
-        # Nothing is missing, nothing is left over, no file is half of one
+        # No file is missing, left over or unfinished
         files = [{path.name for path in place.iterdir()} for place in (one, two)]
         assert files[0] == files[1] and not any(file.startswith(".tmp") for file in files[0]), name
         assert json.loads((one / "status.json").read_text())["state"] == "finished"
         for file in ("progress.csv", "evaluations.csv"):
-            assert rows(one / file) == rows(two / file), f"{name}/{file}"
+            assert rows_without_times(one / file) == rows_without_times(two / file), f"{name}/{file}"
         algo = json.loads((one / "config.json").read_text())["algo"]
         parameters = [algorithm_class(algo).load(place / "model.zip", device="cpu").get_parameters() for place in (one, two)]
-        assert same(*parameters), name
-    assert rows(folder / "evaluations.csv") == rows(other / "evaluations.csv")
+        assert equal_values(*parameters), name
+    assert rows_without_times(folder / "evaluations.csv") == rows_without_times(other / "evaluations.csv")
 
 
-def same(one: object, other: object) -> bool:
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return th.equal(one, other) if isinstance(one, th.Tensor) and isinstance(other, th.Tensor) else one == other
-
-
-def check(tmp_path: Path, algos: str, seeds: int, n_timesteps: int, kills: int) -> None:
-    draw = random.Random(0)
+def check_killed_grid(tmp_path: Path, algos: str, seeds: int, n_timesteps: int, kills: int) -> None:
+    rng = random.Random(0)
     begin = time.monotonic()
-    finish(command(tmp_path / "whole", algos, seeds, n_timesteps), 0, draw, 0.0)
-    # So that all the kills fall into it: what is killed takes longer
+    finish_with_kills(command(tmp_path / "whole", algos, seeds, n_timesteps), 0, rng, 0.0)
+    # All kills happen before the end, because a killed grid takes longer
     pause = (time.monotonic() - begin) / kills
-    killed = finish(command(tmp_path / "killed", algos, seeds, n_timesteps), kills, draw, pause)
+    killed = finish_with_kills(command(tmp_path / "killed", algos, seeds, n_timesteps), kills, rng, pause)
     print(f"killed: {killed.count('run')} runs, {killed.count('grid')} grids")
     assert len(killed) == kills
     assert_same_results(tmp_path / "killed", tmp_path / "whole")
@@ -143,4 +127,4 @@ def check(tmp_path: Path, algos: str, seeds: int, n_timesteps: int, kills: int) 
 @pytest.mark.timeout(3_600)
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_twelve_runs_and_twenty_kills(tmp_path: Path) -> None:
-    check(tmp_path, "reinforce baseline-pg ppo sb3-ppo", seeds=3, n_timesteps=40_000, kills=20)
+    check_killed_grid(tmp_path, "reinforce baseline-pg ppo sb3-ppo", seeds=3, n_timesteps=40_000, kills=20)

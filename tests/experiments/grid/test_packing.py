@@ -1,4 +1,4 @@
-"""A run's folder comes home as a whole, whatever was there."""
+"""A run's folder is copied back completely, whatever its home folder holds."""
 
 import errno
 import os
@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from crashalgos.experiments.grid import packing
-from crashalgos.experiments.grid.packing import bring_home, bring_home_patiently, pack, unpack
-from crashalgos.experiments.run.folder import LOG_FILE, STATUS_FILE, write_json
-from crashalgos.experiments.run.runner import CHECKPOINT_FILE, RunConfig, finished, run
-from tests.experiments.grid.test_grid import make_configs
+from crashalgos.experiments.grid.packing import copy_back, copy_back_with_retry, pack, unpack
+from crashalgos.experiments.run.config import RunConfig
+from crashalgos.experiments.run.folder import CHECKPOINT_FILE, LOG_FILE, STATUS_FILE, write_json
+from crashalgos.experiments.run.runner import finished, run
+from tests.helpers.grids import make_configs
 from tests.helpers.paths import HELPERS
 
 
-def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_copied_back_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(HELPERS)
     (config,) = make_configs(tmp_path / "home", (0,))
     result = run(replace(config, folder=tmp_path / "elsewhere"))
@@ -25,7 +26,7 @@ def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "elsewhere" / "wandb" / "latest-run").symlink_to("offline-run-1")
     (tmp_path / "elsewhere" / LOG_FILE).write_text("second\n")
     files = pack(tmp_path / "elsewhere")
-    # What is there of an earlier attempt stays until the new one has come, its log for good
+    # The home folder keeps the files of an earlier attempt until the new ones are there, and its log forever
     config.folder.mkdir(parents=True)
     (config.folder / CHECKPOINT_FILE).touch()
     (config.folder / LOG_FILE).write_text("first\n")
@@ -41,17 +42,17 @@ def test_a_run_comes_home_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", killed_before_the_status)
-        bring_home(files, config)
+        copy_back(files, config)
     assert {"model.zip", "evaluations.csv", "run.wandb"} <= set(moved)
     assert finished(config) is None
-    bring_home(files, config)
+    copy_back(files, config)
     assert (config.folder / LOG_FILE).read_text() == "first\nsecond\nsecond\n"
     assert finished(config) == replace(result, config=config)
     assert not (config.folder / CHECKPOINT_FILE).exists()
     assert [path.name for path in tmp_path.joinpath("home").iterdir()] == ["0"]
 
 
-def test_a_run_that_did_not_begin_leaves_what_is_at_home(tmp_path: Path) -> None:
+def test_a_run_that_did_not_begin_changes_only_the_log(tmp_path: Path) -> None:
     (config,) = make_configs(tmp_path / "home", (0,))
     config.folder.mkdir(parents=True)
     write_json(config.folder / "config.json", config.as_dict())
@@ -59,12 +60,12 @@ def test_a_run_that_did_not_begin_leaves_what_is_at_home(tmp_path: Path) -> None
         (config.folder / name).write_text("mine")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / LOG_FILE).write_text("another version")
-    bring_home(pack(tmp_path / "elsewhere"), config)
+    copy_back(pack(tmp_path / "elsewhere"), config)
     assert [(config.folder / name).read_text() for name in (CHECKPOINT_FILE, "model.zip")] == ["mine"] * 2
     assert (config.folder / LOG_FILE).read_text() == "another version"
 
 
-def test_what_travels(tmp_path: Path) -> None:
+def test_an_archive_has_neither_lock_nor_unfinished_files(tmp_path: Path) -> None:
     for name in ("a/model.zip", "a/wandb/run-1/files/x.json", "a/.lock", "a/.tmp-model.zip"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -73,7 +74,7 @@ def test_what_travels(tmp_path: Path) -> None:
     assert found == {"model.zip": "a/model.zip", "wandb/run-1/files/x.json": "a/wandb/run-1/files/x.json"}
 
 
-def test_a_folder_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copying_back_waits_for_space_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (config,) = make_configs(tmp_path, (0,))
     tried: list[bytes] = []
 
@@ -82,11 +83,11 @@ def test_a_folder_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest
         if len(tried) < 3:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(packing, "bring_home", full_twice)
-    monkeypatch.setattr(packing, "SECONDS_BETWEEN_TRIES", 0.01)
-    bring_home_patiently(b"files", config)
+    monkeypatch.setattr(packing, "copy_back", full_twice)
+    monkeypatch.setattr(packing, "_SECONDS_BETWEEN_TRIES", 0.01)
+    copy_back_with_retry(b"files", config)
     assert tried == [b"files"] * 3
     tried.clear()
-    monkeypatch.setattr(packing, "SECONDS_FOR_THE_DISK", -1.0)
+    monkeypatch.setattr(packing, "SECONDS_TO_WAIT_FOR_DISK", -1.0)
     with pytest.raises(OSError, match="No space left"):
-        bring_home_patiently(b"files", config)
+        copy_back_with_retry(b"files", config)

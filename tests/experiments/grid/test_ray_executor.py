@@ -1,4 +1,4 @@
-"""A cluster of two nodes, both on this machine: a grid comes to the same there as in processes of this machine."""
+"""A grid on a Ray cluster of two nodes, both on this machine, gives the results of processes of this machine."""
 
 import os
 import subprocess
@@ -16,14 +16,14 @@ from ray.cluster_utils import Cluster
 
 from crashalgos.experiments.grid import ray_executor
 from crashalgos.experiments.grid.grid import Outcome, RunFailure, run_grid
-from crashalgos.experiments.grid.ray_executor import RayExecutor, check_versions, run_patiently
+from crashalgos.experiments.grid.ray_executor import RayExecutor
 from crashalgos.experiments.run.callbacks import ReportProgress
-from crashalgos.experiments.run.folder import LOG_FILE, FolderInUse, claimed, read_status
+from crashalgos.experiments.run.config import RunConfig
+from crashalgos.experiments.run.folder import LOG_FILE, read_status
 from crashalgos.experiments.run.registry import algorithm_class
-from crashalgos.experiments.run.runner import RunConfig, RunResult, finished, run
+from crashalgos.experiments.run.runner import RunResult, finished, run
 from crashalgos.experiments.run.settings import Settings
-from tests.experiments.grid.test_grid import make_configs
-from tests.experiments.grid.test_kills import rows, same
+from tests.helpers.grids import equal_values, make_configs, rows_without_times
 from tests.helpers.paths import HELPERS, ROOT
 
 CHECKPOINT_FREQ = 32
@@ -31,15 +31,15 @@ CHECKPOINT_FREQ = 32
 
 class Nodes:
     """
-    A cluster; its head is there for all tests of the file.
+    A cluster, whose head node lives during all tests of this file.
 
-    :param traces: where ray_env.py leaves its traces
+    :param traces: the folder in which ray_env.py writes its traces
     """
 
     def __init__(self, traces: Path) -> None:
         self.traces = traces
         self.cluster = Cluster()
-        # A node that dies is missed within seconds
+        # A dead node is noticed within seconds
         quickly = {"initial_delay_ms": 500, "period_ms": 500, "failure_threshold": 4}
         config = {f"health_check_{name}": n for name, n in quickly.items()}
         self.add(num_cpus=2, include_dashboard=False, _system_config=config)
@@ -55,7 +55,7 @@ class Nodes:
         return RayExecutor(self.cluster.address, **options)
 
     def steps(self) -> list[int]:
-        """How many steps each process took on the head."""
+        """Counts the steps of each process on the head node, smallest first."""
         return sorted(path.stat().st_size for path in self.traces.glob(f"{self.cluster.head_node.node_id}-*"))
 
 
@@ -64,7 +64,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     traces = tmp_path_factory.mktemp("traces")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        # What keeps Ray on loopback, in new processes and in this one
+        # Keep Ray on loopback, in new processes and in this one
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         patch.setattr("ray._private.ray_constants.ENABLE_RAY_CLUSTER", False)
         patch.setenv("RAY_ENV_TRACES", str(traces))
@@ -72,7 +72,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             patch.delenv(name)
         patch.syspath_prepend(HELPERS)
         nodes = Nodes(traces)
-        # Where ray_env.py is, the nodes did not know when they started
+        # The nodes have started without the path of ray_env.py; the executor must send it
         patch.setenv("PYTHONPATH", str(HELPERS))
         try:
             yield nodes
@@ -101,7 +101,7 @@ def traced_configs(folder: Path) -> list[RunConfig]:
 
 @pytest.fixture(scope="module")
 def undisturbed(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunResult], int]:
-    """What the runs come to in this process, as in those of LocalExecutor, and how many steps of the env each takes."""
+    """Executes the runs in this process; returns their results and how many environment steps one run takes."""
     results = [run(config) for config in traced_configs(tmp_path_factory.mktemp("undisturbed"))]
     (trace,) = nodes.traces.glob("here-*")
     return results, trace.stat().st_size // len(results)
@@ -118,9 +118,9 @@ def assert_same(one: Outcome, two: Outcome) -> None:
     assert {path.name for path in here.iterdir()} == {path.name for path in there.iterdir()} | {LOG_FILE}
     assert read_status(here)["state"] == "finished"
     for file in ("progress.csv", "evaluations.csv"):
-        assert rows(here / file) == rows(there / file)
+        assert rows_without_times(here / file) == rows_without_times(there / file)
     algorithm = algorithm_class(one.config.algo)
-    assert same(*(algorithm.load(folder / "model.zip", device="cpu").get_parameters() for folder in (here, there)))
+    assert equal_values(*(algorithm.load(folder / "model.zip", device="cpu").get_parameters() for folder in (here, there)))
 
 
 @pytest.mark.parametrize("shared", [None, pytest.param(False, marks=pytest.mark.slow)])
@@ -136,7 +136,7 @@ def test_a_node_dies_and_nothing_is_lost(
     expected, whole = undisturbed
     configs = traced_configs(tmp_path)
 
-    # The last run has begun already, here, and was interrupted behind its checkpoint
+    # The last run was started before, in this process, and was interrupted after its checkpoint
     def interrupt(done: int) -> None:
         if done > CHECKPOINT_FREQ:
             raise KeyboardInterrupt
@@ -146,15 +146,15 @@ def test_a_node_dies_and_nothing_is_lost(
         run(configs[3], on_progress=interrupt)
 
     if shared is False:
-        # Nor does it take the board: nobody hears how far the runs are
-        make_board = ray_executor.make_board
-        monkeypatch.setattr(ray_executor, "make_board", lambda: killed(make_board()))
+        # The progress board is dead as well: no result may depend on it
+        make_board = ray_executor._make_board
+        monkeypatch.setattr(ray_executor, "_make_board", lambda: killed(make_board()))
 
     doomed = nodes.add(num_cpus=1)
     (nodes.traces / doomed.node_id).touch()
 
     def kill() -> None:
-        # A run stands still there, behind its checkpoint
+        # A run stands still there, after its checkpoint
         while not (nodes.traces / f"standing-{doomed.node_id}").exists():
             time.sleep(0.05)
         nodes.cluster.remove_node(doomed, allow_graceful=False)
@@ -168,7 +168,7 @@ def test_a_node_dies_and_nothing_is_lost(
     for outcome, config, other in zip(outcomes, configs, expected, strict=True):
         assert outcome == finished(config)
         assert_same(outcome, other)
-    # The last run resumes from what it left; the one whose node dies only where its folder is on shared storage
+    # The last run resumes from its files; the run whose node dies resumes only if its folder is on shared storage
     resumed = 2 if shared is None else 1
     steps = nodes.steps()
     assert len(steps) == 4 and steps[resumed:] == [whole] * (4 - resumed)
@@ -176,7 +176,7 @@ def test_a_node_dies_and_nothing_is_lost(
     assert not list(tmp_path.glob(".tmp-*"))
 
 
-def test_a_failure_is_reported_and_its_files_come_home(
+def test_a_failure_is_reported_and_its_files_are_copied_back(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,7 +204,7 @@ def test_a_process_that_always_dies_is_a_failure(nodes: Nodes, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_wandb_is_there_as_it_is_here(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_variables_reach_the_node(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_API_KEY", "a-secret")
     monkeypatch.chdir(tmp_path)
@@ -213,16 +213,18 @@ def test_wandb_is_there_as_it_is_here(nodes: Nodes, tmp_path: Path, monkeypatch:
     ((index, result),) = nodes.executor(shared=False).run([config], lambda *news: None)
     assert index == 0 and isinstance(result, RunResult) and result == finished(config)
     assert result.wandb_folder is not None and list(result.wandb_folder.glob("*.wandb"))
-    assert (result.wandb_folder / "files" / "model" / "model.zip").is_file()  # the artifact says where it lay on the node
-    # Without the variable it would say that there is no API key
+    assert (
+        result.wandb_folder / "files" / "model" / "model.zip"
+    ).is_file()  # the offline artifact only knows the file's path on the node
+    # Without WANDB_API_KEY the log would say that there is no API key
     log = (config.folder / LOG_FILE).read_text()
     assert "W&B run" in log and "no API key" not in log and "Traceback" not in log
-    # Ray's logs are for everybody to read
+    # Everybody can read Ray's logs
     assert not [path for path in nodes.logs.rglob("*.*") if b"a-secret" in path.read_bytes()]
 
 
 @pytest.mark.slow
-def test_what_is_stopped_saves_its_model_and_comes_home(nodes: Nodes, tmp_path: Path) -> None:
+def test_an_interrupted_run_saves_its_model_and_is_copied_back(nodes: Nodes, tmp_path: Path) -> None:
     settings = Settings(n_timesteps=1_000_000, hyperparameters={"n_steps": 5})
     configs = [
         replace(config, settings=settings, eval_freq=1_000_000)
@@ -237,7 +239,7 @@ def test_what_is_stopped_saves_its_model_and_comes_home(nodes: Nodes, tmp_path: 
 
     with pytest.raises(KeyboardInterrupt):
         list(nodes.executor(shared=False).run(configs, interrupt))
-    # Two CPUs: the third one waits
+    # Two CPUs: the third run waits
     for index, config in enumerate(configs):
         if index in begun:
             status = read_status(config.folder)
@@ -246,24 +248,24 @@ def test_what_is_stopped_saves_its_model_and_comes_home(nodes: Nodes, tmp_path: 
     assert not ray.is_initialized()
 
 
-def test_a_cluster_without_room(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_without_capacity(nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs = make_configs(tmp_path, (0, 3))
     on_gpu = [replace(config, device="cuda") for config in configs]
     with pytest.raises(ValueError, match="the Ray cluster has no node with 1 CPU and 1 GPU for a run"):
         next(nodes.executor().run(on_gpu, lambda *news: None))
     assert not ray.is_initialized()
 
-    # As if the only node were gone after the start
+    # The only node disappears after the start
     answers = iter([True])
-    monkeypatch.setattr(ray_executor, "has_room", lambda needs: next(answers, False))
-    monkeypatch.setattr(ray_executor, "SECONDS_FOR_A_NODE", 0.0)
+    monkeypatch.setattr(ray_executor, "has_capacity", lambda resources: next(answers, False))
+    monkeypatch.setattr(ray_executor, "_SECONDS_TO_WAIT_FOR_NODE", 0.0)
     outcomes = dict(nodes.executor().run(configs, lambda *news: None))
     assert [outcomes[index] for index in (0, 1)] == [
         RunFailure(config, "no node was left for it for 0 s") for config in configs
     ]
 
 
-def test_where_nothing_is_left_to_do_there_is_no_cluster() -> None:
+def test_without_runs_no_cluster_is_started() -> None:
     assert list(RayExecutor().run([], lambda *news: None)) == []
     assert not ray.is_initialized()
 
@@ -294,35 +296,6 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         RayExecutor()
 
 
-def test_all_nodes_have_the_same_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = {name: "1.0" for name in ray_executor.SAME_VERSIONS} | {"wandb": "3.0"}
-    monkeypatch.setattr(ray_executor, "versions", lambda: here | {"wandb": "2.0", "torch": "1.0+cpu"})
-    check_versions(here)
-    with pytest.raises(ValueError, match=r"has crashalgos 1\.0 instead of 0\.9, numpy 1\.0 instead of 2\.0: install the same"):
-        check_versions(here | {"numpy": "2.0", "crashalgos": "0.9"})
-
-
-def test_a_run_waits_for_a_process_that_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HELPERS)
-    monkeypatch.setattr("crashalgos.experiments.run.folder.SECONDS_TO_LET_GO", 0.05)
-    (config,) = make_configs(tmp_path, (0,))
-    seen = threading.Event()
-
-    def hold() -> None:
-        with claimed(config.folder, {}, ()):
-            seen.set()
-            time.sleep(0.5)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    seen.wait()
-    assert run_patiently(config, lambda done: None).final_return == 5.0
-    holder.join()
-    monkeypatch.setattr(ray_executor, "SECONDS_FOR_THE_LOST", 0.1)
-    with claimed(config.folder, config.as_dict(), ()), pytest.raises(FolderInUse):
-        run_patiently(config, lambda done: None)
-
-
 def test_a_gpu_by_its_number_is_refused(tmp_path: Path) -> None:
     configs = [replace(config, device="cuda:1") for config in make_configs(tmp_path, (0,))]
     with pytest.raises(ValueError, match="device='cuda:1': Ray gives each run a GPU of its own, which is 'cuda' there"):
@@ -331,15 +304,15 @@ def test_a_gpu_by_its_number_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_for_want_of_memory_again_and_again_ends(tmp_path: Path) -> None:
+def test_a_run_that_always_runs_out_of_memory_is_a_failure(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from crashalgos.experiments.grid.ray_executor import RayExecutor
-from tests.experiments.grid.test_grid import make_configs
+from tests.helpers.grids import make_configs
 [(_, failure)] = RayExecutor(jobs=1, max_retries=1).run(make_configs(Path({str(tmp_path)!r}), (0,)), lambda *news: None)
 print(failure.reason)
 """
-    # Ray's limit is a hundredth of the memory, which is in use already
+    # Ray's limit is a hundredth of the memory, and more than that is in use already
     variables = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "200"}
     environment = os.environ | variables | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HELPERS}"}
     done = subprocess.run(
@@ -347,9 +320,3 @@ print(failure.reason)
     )
     assert "running low on memory" in done.stdout, done.stderr
     assert "the run's node or process died 2 times before it had a result" in done.stdout
-
-
-def test_what_a_task_is_told_is_not_printed() -> None:
-    (config,) = make_configs(Path("home"), (0,))
-    job = ray_executor._Job(0, config, True, b"the files", {}, {"WANDB_API_KEY": "a-secret"})
-    assert "a-secret" not in repr(job) and "the files" not in repr(job)

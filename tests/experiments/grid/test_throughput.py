@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from crashalgos.experiments.grid.grid import LocalExecutor, available_cores, run_grid
-from crashalgos.experiments.run.runner import RunConfig, RunResult
+from crashalgos.experiments.grid.grid import available_cores, run_grid
+from crashalgos.experiments.grid.local_executor import LocalExecutor
+from crashalgos.experiments.run.config import RunConfig
+from crashalgos.experiments.run.runner import RunResult
 from crashalgos.experiments.run.settings import load_settings
 
 
@@ -18,7 +20,7 @@ def test_two_runs_at_a_time_are_nearly_twice_as_fast(tmp_path: Path) -> None:
     ratios = []
     for repeat in range(3):
         seconds = []
-        # In turns, so that what else the machine does concerns both
+        # In turns, so that other work of the machine slows both
         for jobs in (1, 2):
             folder = tmp_path / f"{repeat}-{jobs}"
             settings = load_settings("ppo", "CartPole-v1")

@@ -1,11 +1,14 @@
+"""Where a grid's W&B runs are."""
+
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crashalgos.experiments.grid.grid import RunFailure
-from crashalgos.experiments.grid.wandb_runs import wandb_place
-from crashalgos.experiments.run.runner import RunConfig, RunResult
+from crashalgos.experiments.grid.wandb_runs import describe_wandb_runs
+from crashalgos.experiments.run.config import RunConfig
+from crashalgos.experiments.run.runner import RunResult
 from crashalgos.experiments.run.settings import Settings
 
 CONFIGS = [RunConfig("ppo", "CartPole-v1", Settings(), Path("out") / str(seed), seed=seed) for seed in (0, 1)]
@@ -27,7 +30,7 @@ def test_where_the_wandb_runs_are(folders: list[str | None], place: str) -> None
         RunResult(config, 1, 1.0, [], None if folder is None else config.folder / "wandb" / folder)
         for config, folder in zip(CONFIGS, folders, strict=True)
     ]
-    assert wandb_place(results) == place
+    assert describe_wandb_runs(results) == place
 
 
 @pytest.mark.parametrize(
@@ -43,15 +46,15 @@ def test_where_the_wandb_runs_are_online(urls: list[str | None], page: str) -> N
         RunResult(config, 1, 1.0, [], config.folder / "wandb" / "run-1", url)
         for config, url in zip(CONFIGS, urls, strict=True)
     ]
-    assert wandb_place(results) == f"2 runs online, {page}; copies in out/*/wandb"
+    assert describe_wandb_runs(results) == f"2 runs online, {page}; copies in out/*/wandb"
 
 
 def test_a_failed_runs_wandb_folder_counts_and_paths_are_quoted(tmp_path: Path) -> None:
     config = replace(CONFIGS[0], folder=tmp_path / "my out" / "0")
     failure = RunFailure(config, "ValueError: no luck")
-    assert wandb_place([failure]) == "none"
+    assert describe_wandb_runs([failure]) == "none"
     (config.folder / "wandb" / "offline-run-1-a").mkdir(parents=True)
     (config.folder / "wandb" / "latest-run").symlink_to("offline-run-1-a")
     pattern = f"'{tmp_path / 'my out'}'/*/wandb"
     expected = f"1 runs in {pattern}; to upload those made offline: wandb sync {pattern}/offline-run-*"
-    assert wandb_place([failure]) == expected
+    assert describe_wandb_runs([failure]) == expected
