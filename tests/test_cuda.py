@@ -1,6 +1,8 @@
 """
-On a GPU: PPO is SB3's PPO to the last bit there, too; ``compile=True`` makes CUDA graphs, whose updates agree with eager ones;
-zips and checkpoints go on. Without a GPU nothing of it runs.
+Training on a GPU; without one these tests are skipped.
+
+PPO is SB3's PPO to the last bit there, too. ``compile=True`` makes CUDA graphs, whose updates agree with eager ones. Zips and
+checkpoints can be continued.
 """
 
 import io
@@ -15,13 +17,12 @@ from torch._dynamo.utils import counters
 from torch.profiler import ProfilerActivity, profile
 
 from crashalgos import PPO, REINFORCE
-from crashalgos.common.random_state import random_state, set_random_state, undisturbed
-from tests.common.test_compiler import PATHS, check_that_one_update_agrees, make
+from crashalgos.common.random_state import preserved_random_state, random_state, set_random_state
+from tests.helpers.compiled_paths import PATHS, check_that_one_update_agrees, make
 from tests.helpers.compiling import forget_graphs, no_complaint, parameters, same
+from tests.helpers.parity_cases import CASES, train_case
+from tests.helpers.resuming import SMALL, assert_equal, cartpole, everything, learn
 from tests.helpers.trace import differences
-from tests.parity.cases import CASES
-from tests.parity.test_parity import train
-from tests.resume.test_callbacks import SMALL, assert_equal, cartpole, everything, learn
 
 pytestmark = pytest.mark.skipif(not th.cuda.is_available(), reason="no GPU")
 
@@ -41,7 +42,7 @@ def _own_graphs(monkeypatch):
 
 
 def n_graph_launches(model) -> int:
-    """:return: how many CUDA graphs an update of the model launches"""
+    """Counts the CUDA graphs that an update of the model launches."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         model.train()
     return sum(event.count for event in profiler.key_averages() if event.key == "cudaGraphLaunch")
@@ -53,7 +54,7 @@ def test_ppo_is_sb3s_ppo(case):
     case = case._replace(settings={**case.settings, "device": "cuda"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        (_, expected), (model, found) = train(sb3.PPO, case), train(PPO, case)
+        (_, expected), (model, found) = train_case(sb3.PPO, case), train_case(PPO, case)
     assert next(model.policy.parameters()).is_cuda
     assert differences(expected, found) == []
 
@@ -81,7 +82,7 @@ def test_eagerly_there_are_none():
 
 
 @pytest.mark.parametrize("path", ["ppo", "reinforce", "baseline_pg"])
-def test_a_compiled_training_depends_on_its_seed_alone(path):
+def test_a_compiled_run_depends_on_its_seed_alone(path):
     with no_complaint():
         first, second = (make(path, device="cuda", compile=True).learn(600) for _ in range(2))
     assert same(first, second)
@@ -116,16 +117,16 @@ def test_a_zip_goes_to_another_device(directions):
 
 
 @pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
-def test_a_training_that_is_killed_ends_as_one_that_is_not(compile, tmp_path: Path):
+def test_a_run_that_is_killed_ends_as_one_that_is_not(compile, tmp_path: Path):
     def ppo() -> PPO:
         return PPO("MlpPolicy", cartpole(), seed=3, device="cuda", compile=compile, **SMALL)
 
     with no_complaint():
-        undisturbed_training = learn(ppo, tmp_path / "undisturbed")
+        undisturbed = learn(ppo, tmp_path / "preserved_random_state")
         for kill_at in (1_100, 1_800):
             learn(ppo, tmp_path / "killed", kill_at)
         killed = learn(ppo, tmp_path / "killed")
-    assert_equal(everything(killed), everything(undisturbed_training))
+    assert_equal(everything(killed), everything(undisturbed))
 
 
 def test_the_random_numbers_of_a_gpu_are_part_of_the_state():
@@ -133,6 +134,6 @@ def test_the_random_numbers_of_a_gpu_are_part_of_the_state():
     before = random_state(model)
     expected = th.rand(3, device="cuda")
     set_random_state(model, before)
-    with undisturbed(model):
+    with preserved_random_state(model):
         th.rand(5, device="cuda")
     assert th.equal(th.rand(3, device="cuda"), expected)

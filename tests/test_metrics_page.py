@@ -1,4 +1,4 @@
-"""docs/metrics.md lists what is logged: every key, nothing else, and who logs it."""
+"""The page docs/metrics.md lists what is logged: every key, nothing else, and which algorithm logs it."""
 
 import re
 from pathlib import Path
@@ -10,21 +10,22 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import KVWriter, Logger
 
-from crashalgos import PPO, REINFORCE, BaselinePG
+from tests.helpers.algorithms import ALGORITHMS
 from tests.helpers.envs import VECTOR, SpacesEnv
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
-LETTERS = {"R": REINFORCE, "B": BaselinePG, "P": PPO}
+#: The page's letters, in the order of the algorithms
+LETTERS = dict(zip("RBP", ALGORITHMS, strict=True))
 #: Together these log all there is; each number of steps is several rollouts, because the first row has no `train/…`
-TRAININGS = {
-    REINFORCE: [dict(n_trajectories=3)],
-    BaselinePG: [dict(n_trajectories=3)],
-    PPO: [dict(n_trajectories=3, clip_range_vf=0.2), dict(n_steps=16, batch_size=16), dict(n_steps=16, use_sde=True)],
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "R": [dict(n_trajectories=3)],
+    "B": [dict(n_trajectories=3)],
+    "P": [dict(n_trajectories=3, clip_range_vf=0.2), dict(n_steps=16, batch_size=16), dict(n_steps=16, use_sde=True)],
 }
 
 
 class Goal(SpacesEnv):
-    """Box actions, for `train/std`, and episodes that succeed or do not."""
+    """An env with box actions, for `train/std`, whose episodes succeed or not."""
 
     def __init__(self) -> None:
         super().__init__(VECTOR, spaces.Box(-1, 1, (2,), dtype=np.float32))
@@ -46,7 +47,7 @@ class Keys(KVWriter):
 
 
 def on_the_page() -> dict[str, str]:
-    """The keys in the first column of the tables, and the letters in the second."""
+    """Gives the keys in the first column of the tables, with the letters in the second."""
     found = re.findall(r"^\| `([\w/]+)` \| ([RBP ]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert len(found) == len(dict(found)), "a key is listed twice"
     return dict(found)
@@ -56,7 +57,7 @@ def on_the_page() -> dict[str, str]:
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size")
 def test_the_page_lists_what_is_logged(letter, algorithm):
     written = Keys()
-    for arguments in TRAININGS[algorithm]:
+    for arguments in SETTINGS[letter]:
         model = algorithm("MlpPolicy", make_vec_env(Goal, 2), seed=0, device="cpu", **arguments)
         model.set_logger(Logger(None, [written]))
         model.learn(100)

@@ -1,4 +1,4 @@
-"""Baselines by hand: returns (7, 6, 4 | 2, 3), of trajectories of 3 and 2 steps."""
+"""Baselines by hand, for the returns (7, 6, 4 | 2, 3) of trajectories of 3 and 2 steps."""
 
 import math
 

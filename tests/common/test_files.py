@@ -1,3 +1,5 @@
+"""Files are replaced as a whole or not at all."""
+
 from pathlib import Path
 
 import pytest

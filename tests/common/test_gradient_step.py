@@ -1,70 +1,18 @@
-"""The parts of the gradient step that have an oracle: PyTorch's own optimizers and norms."""
+"""The eager gradient step: its parts against PyTorch's own optimizers and norms."""
 
-import numpy as np
 import pytest
 import torch as th
-from scipy.stats import chisquare
+import torch._inductor
+import torch._inductor.config
 from torch import nn
 
-from crashalgos.common.compiler import Compiler, _draw_one
-from crashalgos.common.fused_adam import AdamGroup, _adam
+from crashalgos.common.compiler import Compiler
 from crashalgos.common.gradient_step import GradientStep, make_gradient_step
 from crashalgos.common.minibatch_log import MinibatchLog
 
 
-@pytest.mark.parametrize("kind", [th.optim.Adam, th.optim.AdamW])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        dict(weight_decay=0.1),
-        dict(amsgrad=True),
-        dict(maximize=True, betas=(0.5, 0.6)),
-        dict(lr=0.0),
-        dict(lr=-0.1, weight_decay=0.1),
-    ],
-    ids=str,
-)
-def test_adam_is_pytorchs(kind, settings):
-    """In float64, five steps, the first parameter without a gradient to speak of."""
-    rng = th.Generator().manual_seed(0)
-    ours, theirs = ([nn.Parameter(th.linspace(-1, 1, n, dtype=th.float64)) for n in (3, 4)] for _ in range(2))
-    lr = settings.pop("lr", 0.1) if "lr" in (settings := dict(settings)) else 0.1
-    optimizers = [kind(parameters, lr=abs(lr), **settings) for parameters in (ours, theirs)]
-    for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = lr  # a schedule past its end makes it negative
-    for step in range(5):
-        gradients = [th.zeros(3, dtype=th.float64), th.randn(4, generator=rng, dtype=th.float64)]
-        for parameter, gradient in zip(theirs, gradients, strict=True):
-            parameter.grad = gradient.clone()
-        optimizers[1].step()
-        if step == 0:  # PyTorch makes the state
-            for parameter, gradient in zip(ours, gradients, strict=True):
-                parameter.grad = gradient.clone()
-            optimizers[0].step()
-            continue
-        group = AdamGroup.of(optimizers[0].param_groups[0], optimizers[0])
-        with th.no_grad():
-            for parameter, gradient, state in zip(ours, gradients, group.states, strict=True):
-                _adam(parameter, gradient, state, group)
-    for a, b in zip(ours, theirs, strict=True):
-        th.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
-
-
-def test_one_draw_of_a_multinomial():
-    """20,000 draws: a p-value below 1e-4 has a chance of 1e-4, and the seed is fixed."""
-    th.manual_seed(0)
-    probabilities = th.tensor([0.5, 0.3, 0.0, 0.15, 0.05], dtype=th.float64)
-    drawn = _draw_one(probabilities.expand(20_000, 5), 1, True)
-    assert drawn.shape == (20_000, 1) and drawn.dtype == th.int64
-    counts = np.bincount(drawn.flatten().numpy(), minlength=5)
-    assert counts[2] == 0
-    kept = probabilities > 0
-    assert chisquare(counts[kept.numpy()], 20_000 * probabilities[kept].numpy()).pvalue > 1e-4
-
-
 class Line(nn.Module):
-    """The model and its algorithm in one: loss = a · mean(x)."""
+    """A model and its algorithm in one: loss = a · mean(x)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,7 +29,7 @@ def steps(model: Line, log: MinibatchLog, **settings) -> GradientStep:
     return make_gradient_step(model.loss, *arguments, **settings)  # type: ignore[arg-type]
 
 
-def test_a_step_of_several_parts_goes_down_the_sum_of_their_losses():
+def test_a_step_of_several_micro_batches_goes_down_the_sum_of_their_losses():
     model, log = Line(), MinibatchLog()
     with steps(model, log) as step:
         assert step.accumulate((th.full((4,), x),) for x in (1.0, 2.0))
@@ -99,7 +47,7 @@ def test_the_gradient_is_scaled_down_to_the_bound():
     assert model.a.item() == pytest.approx(1 - 0.25, abs=1e-6)
 
 
-def test_without_approval_there_is_no_step():
+def test_should_step_decides_whether_there_is_a_step():
     model, log = Line(), MinibatchLog()
     with steps(model, log, should_step=lambda figures: float(figures["loss"]) < 3) as step:
         assert step((th.ones(4),))
@@ -140,9 +88,19 @@ def test_foreach_that_the_user_has_set_stays():
         assert optimizer.param_groups[0] == before
 
 
+class Bound:
+    """Has the loss as a method: messages name the class of the loss."""
+
+    def __init__(self, function) -> None:
+        self.function = function
+
+    def loss(self, part: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
+        return self.function(part)
+
+
 @pytest.mark.parametrize("kind", ["Adam", "AdamW", "SGD", "RMSprop", "RAdam", "NAdam"])
 def test_an_update_gives_the_bits_of_the_optimizer(kind):
-    """``foreach`` changes the last bits of RAdam and NAdam, so they have to do without."""
+    """``foreach`` changes the last bits of RAdam and NAdam, so the step does not set it for them."""
     models = []
     for ours in (False, True):
         th.manual_seed(0)
@@ -175,13 +133,3 @@ def test_an_update_gives_the_bits_of_the_optimizer(kind):
         models.append(model)
     for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True):
         assert th.equal(a, b)
-
-
-class Bound:
-    """The step asks whose method the loss is, for its messages."""
-
-    def __init__(self, function) -> None:
-        self.function = function
-
-    def loss(self, part: th.Tensor) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        return self.function(part)

@@ -1,4 +1,4 @@
-"""The objectives by hand, and the six cases of the slide by their gradient."""
+"""The objectives by hand, and the six cases of the slide by their gradients."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_policy_gradient_objective_by_hand():
 
 
 def test_objective_is_not_a_mean_over_steps():
-    """Steps of weight 0 change nothing (in a mean over steps they would shrink it), nor does doubling the sample."""
+    """Steps of weight 0 change nothing, which in a mean over steps they would; nor does doubling the sample."""
     log_probs, weights = th.tensor([-1.0, -2.0]), th.tensor([3.0, 4.0])
     once = policy_gradient_objective(log_probs, weights, 1)
     longer = policy_gradient_objective(th.cat([log_probs, -th.ones(5)]), th.cat([weights, th.zeros(5)]), 1)
@@ -56,7 +56,7 @@ def test_gradient_vanishes_in_exactly_two_of_the_six_cases(ratio, advantage, obj
 
 
 def test_gradient_and_reported_case_agree_everywhere():
-    """The two shares named as without gradient are where it vanishes: over a grid of ρ and A."""
+    """Over a grid of ρ and A the gradient vanishes in exactly two of the reported cases."""
     for ratio in th.linspace(0.05, 2.5, 99, dtype=th.float64):
         for advantage in (-3.0, -0.1, 0.1, 3.0):
             rho = ratio.clone().reshape(1).requires_grad_()
@@ -99,7 +99,7 @@ def test_both_kl_estimators_by_hand():
 
 
 def test_both_kl_estimators_are_unbiased():
-    """Over all actions, as often as π_θOLD = (1/2, 1/4, 1/4) takes them; π_θ = (1/4, 1/4, 1/2)."""
+    """The mean over actions drawn from π_θOLD = (1/2, 1/4, 1/4) is KL; π_θ = (1/4, 1/4, 1/2)."""
     log_ratios = th.tensor([1 / 2, 1 / 2, 1.0, 2.0], dtype=th.float64).log()
     # KL = 1/2 ln 2 + 1/4 ln 1 + 1/4 ln(1/2) = 1/4 ln 2
     assert kl_k1(log_ratios).item() == pytest.approx(math.log(2) / 4, rel=1e-12)

@@ -1,3 +1,5 @@
+"""What is recorded of a run: its arguments, its env, the versions."""
+
 import functools
 import json
 import subprocess
@@ -13,7 +15,7 @@ from stable_baselines3.common.utils import ConstantSchedule, FloatSchedule, Line
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 import crashalgos
-from crashalgos.common.metadata import git_commit, hyperparameters, plain, run_config
+from crashalgos.common.metadata import git_commit, hyperparameters, run_metadata, to_plain
 
 
 class Opaque:
@@ -45,7 +47,7 @@ def schedule(progress):
     ],
 )
 def test_plain(value, expected):
-    converted = plain(value)
+    converted = to_plain(value)
     assert converted == expected and type(converted) is type(expected)
 
 
@@ -67,12 +69,12 @@ def test_hyperparameters_of_a_subclass_that_passes_arguments_on():
     assert found["bonus"] == 2 and found["n_steps"] == 16 and "kwargs" not in found
 
 
-def test_run_config():
+def test_run_metadata():
     def make():
         return TransformReward(gym.make("CartPole-v1"), lambda reward: 2 * reward)
 
     env = VecNormalize(VecFrameStack(DummyVecEnv([make, make]), 2), gamma=0.9)
-    config = run_config(PPO("MlpPolicy", env, n_steps=16, batch_size=8, policy_kwargs={"net_arch": [4]}))
+    config = run_metadata(PPO("MlpPolicy", env, n_steps=16, batch_size=8, policy_kwargs={"net_arch": [4]}))
     assert config["algorithm"] == "PPO"
     # Two networks 8 → 4 (36 parameters each), the logits 4 → 2 (10) and the value 4 → 1 (5)
     assert config["n_parameters"] == 36 + 36 + 10 + 5
@@ -90,12 +92,12 @@ def test_environment_without_a_spec():
     class Bare(gym.Env):
         observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
 
-    config = run_config(PPO("MlpPolicy", DummyVecEnv([Bare]), n_steps=16, batch_size=8))
+    config = run_metadata(PPO("MlpPolicy", DummyVecEnv([Bare]), n_steps=16, batch_size=8))
     assert config["env"]["id"] is None and config["env"]["wrappers"] == ["DummyVecEnv"]
 
 
 def test_off_policy_algorithm():
-    config = run_config(DQN("MlpPolicy", make_vec_env("CartPole-v1"), buffer_size=100))
+    config = run_metadata(DQN("MlpPolicy", make_vec_env("CartPole-v1"), buffer_size=100))
     assert config["buffer_size"] == 100 and "0x" not in json.dumps(config)
 
 

@@ -55,28 +55,3 @@ def test_two_optimizers_share_nothing_and_leave_nothing_out(policy, observation)
     assert actor | critic == {id(parameter) for parameter in model.policy.parameters()}
     assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == [0.1, 0.2]
     assert all(isinstance(optimizer, th.optim.SGD) and optimizer.defaults["momentum"] == 0.5 for optimizer in optimizers)
-
-
-def test_each_loss_moves_its_own_network():
-    def moved(**rates):
-        model = BaselinePG("MlpPolicy", of_spaces("box", "box"), n_trajectories=3, seed=0, device="cpu", **rates)
-        before = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
-        model.learn(1)
-        changed = {name for name, tensor in model.policy.state_dict().items() if not th.equal(tensor, before[name])}
-        return {name for name in changed if "value_net" in name}, {name for name in changed if "value_net" not in name}
-
-    critic, actor = moved(learning_rate=0.0)
-    assert critic and not actor
-    critic, actor = moved(value_learning_rate=0.0)
-    assert actor and not critic
-
-
-def test_schedules_of_both_rates():
-    model = BaselinePG(
-        "MlpPolicy", scripted([[5]]), learning_rate=lambda p: 1e-2 * p, value_learning_rate=lambda p: 2e-2 * p,
-        n_trajectories=2, device="cpu",
-    )  # fmt: skip
-    model.learn(40)  # rollouts of 10 steps: the last update is made at progress 0
-    assert model.policy.optimizer.param_groups[0]["lr"] == 0.0 == model.policy.value_optimizer.param_groups[0]["lr"]
-    model.learn(15)  # 20 steps: progress is clamped at 0, where the schedule would turn negative
-    assert model.policy.optimizer.param_groups[0]["lr"] == 0.0

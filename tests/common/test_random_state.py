@@ -1,3 +1,5 @@
+"""The random state of a model can be saved and restored."""
+
 import random
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from crashalgos import PPO, REINFORCE
-from crashalgos.common.random_state import random_state, set_random_state, undisturbed
+from crashalgos.common.random_state import preserved_random_state, random_state, set_random_state
 
 
 def draws() -> list[float]:
@@ -25,7 +27,7 @@ def test_a_block_leaves_no_trace(make) -> None:
     for module in list(model.policy.modules())[::2]:
         module.training = not module.training
     modes = [module.training for module in model.policy.modules()]
-    with pytest.raises(RuntimeError), undisturbed(model):
+    with pytest.raises(RuntimeError), preserved_random_state(model):
         draws()
         np.random.seed(0)
         model.policy.set_training_mode(False)
@@ -39,7 +41,7 @@ def test_the_noise_that_gsde_has_drawn_is_part_of_it() -> None:
     model.policy.reset_noise(4)
     distribution = model.policy.action_dist
     one, many = distribution.exploration_mat.clone(), distribution.exploration_matrices.clone()
-    with undisturbed(model):
+    with preserved_random_state(model):
         model.policy.reset_noise(2)
         assert not th.equal(distribution.exploration_mat, one)
     assert th.equal(distribution.exploration_mat, one) and th.equal(distribution.exploration_matrices, many)

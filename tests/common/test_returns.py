@@ -1,4 +1,4 @@
-"""The returns of the slides, against numbers worked out on paper and against their definitions written as sums."""
+"""The returns of the slides, against numbers from paper and against their definitions as sums."""
 
 import math
 

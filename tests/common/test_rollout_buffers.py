@@ -1,4 +1,4 @@
-"""The rollout buffers of fixed steps are SB3's to the last bit, and gather minibatches without much memory."""
+"""The rollout buffers of fixed steps are SB3's to the last bit, and need little memory for minibatches."""
 
 import weakref
 from typing import Any
@@ -26,7 +26,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def pair(observation: spaces.Space, action: spaces.Space, n_steps: int, n_envs: int, **arguments: Any):
-    """SB3's buffer and ours, after the same rollout of random numbers."""
+    """Gives SB3's buffer and ours after the same rollout of random numbers."""
     is_dict = isinstance(observation, spaces.Dict)
     kinds = (DictRolloutBuffer, FastDictRolloutBuffer) if is_dict else (RolloutBuffer, FastRolloutBuffer)
     found = [kind(n_steps, observation, action, device="cpu", n_envs=n_envs, **arguments) for kind in kinds]
@@ -79,7 +79,7 @@ def test_they_are_sb3s(observation, action, n_steps, n_envs, gamma, gae_lambda, 
 @pytest.mark.parametrize("observation", ["box", "dict"])
 @pytest.mark.parametrize("block_bytes", [1, 40_000, 10**9], ids=["one at a time", "a few", "all"])
 def test_blocks_of_minibatches_are_the_same_minibatches(observation, block_bytes, monkeypatch):
-    """320 samples: two whole minibatches of 128 and one of 64."""
+    """Splits 320 samples into two minibatches of 128 and one of 64."""
     monkeypatch.setattr(buffers, "_BLOCK_BYTES", block_bytes)
     theirs, ours = pair(OBSERVATION_SPACES[observation][1], ACTION_SPACES["box"], 80, 4)
     samples = []
@@ -93,7 +93,7 @@ def test_blocks_of_minibatches_are_the_same_minibatches(observation, block_bytes
 
 
 def test_a_block_needs_little_memory():
-    """16 MB of observations, gathered 4 MiB at a time."""
+    """16 MB of observations are gathered 4 MiB at a time."""
     ours = FastRolloutBuffer(4096, spaces.Box(-1, 1, (1000,)), spaces.Discrete(2), device="cpu")
     ours.pos, ours.full = 4096, True
     next(ours.get(64))
@@ -113,7 +113,7 @@ def test_a_rollout_is_gone_when_the_next_one_begins(observation):
 
 
 def test_what_is_put_in_the_place_of_an_array_is_gathered():
-    """Callbacks, and our own algorithms, put new arrays there."""
+    """Callbacks and our own algorithms replace arrays of the buffer."""
     _, ours = pair(OBSERVATION_SPACES["box"][1], ACTION_SPACES["discrete"], 4, 2)
     list(ours.get())
     ours.advantages = np.arange(8, dtype=np.float32)

@@ -21,7 +21,7 @@ def make(n_envs: int, observation_space=BOX, action_space=None, **kwargs) -> Tra
 
 
 def add_step(buffer: TrajectoryBuffer, step: int, numbers: list[int]) -> None:
-    """Every figure of a cell says its step and env: 10 · step + env."""
+    """Adds a step whose every figure says its step and env: 10 · step + env."""
     cell = 10 * step + np.arange(buffer.n_envs)
     obs = np.stack([cell, -cell], axis=1).astype(np.float32)
     if isinstance(buffer, DictTrajectoryBuffer):
@@ -34,7 +34,7 @@ def add_step(buffer: TrajectoryBuffer, step: int, numbers: list[int]) -> None:
 
 
 def three_trajectories(observation_space=BOX, **kwargs) -> TrajectoryBuffer:
-    """Two envs: 0 (env 0, steps 0–1), 1 (env 1, steps 0–2), 2 (env 0, steps 2–4); env 1 idles from step 3."""
+    """Gives trajectories 0 (env 0, steps 0–1), 1 (env 1, steps 0–2), 2 (env 0, steps 2–4); then env 1 idles."""
     buffer = make(2, observation_space, **kwargs)
     for step, numbers in enumerate([[0, 1], [0, 1], [2, 1], [2, NO_TRAJECTORY], [2, NO_TRAJECTORY]]):
         add_step(buffer, step, numbers)
@@ -69,7 +69,7 @@ def test_dict_observations_are_sorted_alike():
     assert buffer.observations["image"][:, 0, 0, 0].tolist() == CELLS
     assert buffer.observations["image"].dtype == np.uint8
     assert buffer.final_observations()["which"].tolist() == [1]
-    samples = next(buffer.chunks())
+    samples = next(buffer.micro_batches())
     assert samples.observations["vector"].shape == (8, 2) and samples.observations["image"].shape == (8, 1, 4, 4)
 
 
@@ -88,7 +88,7 @@ def test_returns_and_advantages_by_hand():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=5), min_size=1, max_size=4), st.integers(1, 40))
 def test_any_rollout_keeps_every_step_once(lengths_of_envs, batch_size):
-    """Envs play their episodes one after the other and then idle; numbers in any order that starts allow."""
+    """Envs play their episodes one after the other and then idle; numbers are in the order of the starts."""
     n_envs = len(lengths_of_envs)
     buffer = make(n_envs)
     remaining = [list(lengths) for lengths in lengths_of_envs]
@@ -115,7 +115,7 @@ def test_any_rollout_keeps_every_step_once(lengths_of_envs, batch_size):
     assert buffer.mask.sum() == buffer.size() and buffer.mask.shape == (step, n_envs)
 
     buffer.compute_returns_and_advantage(np.zeros(started), np.ones(started, dtype=bool))
-    for minibatches in (list(buffer.get(batch_size)), list(buffer.chunks(batch_size))):
+    for minibatches in (list(buffer.get(batch_size)), list(buffer.micro_batches(batch_size))):
         sizes = [len(batch.advantages) for batch in minibatches]
         assert len(sizes) == -(-buffer.size() // batch_size)
         assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch_size
@@ -157,7 +157,7 @@ def test_unfinished_rollout_gives_no_minibatch():
 @pytest.mark.parametrize("n_envs", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 64)), 8])
 @pytest.mark.parametrize("shape", [(1,), (4,), (3, 40, 40)])
 def test_peak_memory_is_at_most_three_times_the_steps_stored(shape, n_envs, collecting):
-    """Growing, sorting, GAE and minibatches included; envs that idle cost nothing."""
+    """Growing, sorting, GAE and minibatches are included; idle envs cost nothing."""
     obs = np.zeros((n_envs, *shape), dtype=np.float32)
     zeros, zeros_tensor = np.zeros(n_envs), th.zeros(n_envs)
     numbers = np.arange(n_envs) if collecting == "all" else np.array([0] + [NO_TRAJECTORY] * (n_envs - 1))

@@ -150,7 +150,7 @@ def test_masks_of_whole_trajectories(name: str) -> None:
     )
     # Of the policy that drew them, which a model of the same seed still is
     policy = masked(MaskablePPO, name, n_trajectories=7).policy
-    (batch,) = buffer.chunks()
+    (batch,) = buffer.micro_batches()
     actions = model._actions_for_policy(batch.actions)
     _, log_probs, _ = policy.evaluate_actions(batch.observations, actions, action_masks=batch.action_masks)
     th.testing.assert_close(log_probs, batch.old_log_prob, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Small comparisons, made by hand, with numbers that can be worked out on paper."""
+"""Folders of small comparisons, whose numbers can be computed by hand."""
 
 import csv
 import json
@@ -25,14 +25,15 @@ def write_folder(
     config: Mapping[str, Any] | None = None,
 ) -> Path:
     """
-    :param folder: is made
-    :param returns: of each finished run the mean return at ``STEPS``; its two episodes lie 1 below and 1 above it
-    :param seconds: how long each took, by default 2
-    :param stochastic: the same of the stochastic policy; by default 10 less
-    :param other_rows: of ``runs.csv``, for runs that have not finished
-    :param labels: of the contenders, by default their names in capitals
-    :param seeds: how many each contender was to have, by default as many as the one with most has
-    :param config: what ``config.json`` has besides
+    Writes the folder of a comparison.
+
+    :param returns: for each finished run the mean returns at ``STEPS``; its two episodes are 1 below and 1 above it
+    :param seconds: training seconds of a run, by default 2
+    :param stochastic: as ``returns``, for the stochastic policy; by default 10 less
+    :param other_rows: rows of ``runs.csv`` for other runs
+    :param labels: labels of the contenders, by default their names in capitals
+    :param seeds: planned number of seeds, by default that of the contender with most runs
+    :param config: other content of ``config.json``
     :return: the folder
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,11 +75,7 @@ def write_folder(
 
 
 def write_csv(path: Path, header: str, rows: Sequence[Sequence[Any]]) -> None:
-    """
-    :param path: the file
-    :param header: its columns, with commas
-    :param rows: its rows
-    """
+    """Writes a CSV file; the header has commas between its columns."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header.split(","))
@@ -87,10 +84,9 @@ def write_csv(path: Path, header: str, rows: Sequence[Sequence[Any]]) -> None:
 
 def four_seeds(folder: Path) -> Path:
     """
-    Two contenders on CartPole-v1, whose reference is 22.2 to 500: of a one run reaches 500, of b three do.
+    Writes two contenders on CartPole-v1, with four seeds each.
 
-    :param folder: is made
-    :return: the folder
+    The reference is 22.2 to 500. One run of a reaches 500, three runs of b do.
     """
     env = "CartPole-v1"
     a = {("a", env, seed): (20.0, 50.0, final) for seed, final in enumerate((100.0, 200.0, 300.0, 500.0))}
@@ -98,3 +94,35 @@ def four_seeds(folder: Path) -> Path:
     b[("b", env, 3)] = (20.0, 30.0, 460.0)
     seconds = {("a", env, 2): 4.0, ("a", env, 3): 4.0}
     return write_folder(folder, a | b, seconds=seconds)
+
+
+def three_contenders(folder: Path) -> Path:
+    """
+    Writes three contenders in two environments.
+
+    b has the evaluations of a. c has failed once in one environment, and is not applicable in the other. The labels and the
+    reason have signs with a meaning in Markdown and HTML.
+    """
+    cart_pole, acrobot = "CartPole-v1", "Acrobot-v1"
+    returns = {
+        (name, env, seed): (low, low + 0.4 * span + seed, low + 0.6 * span + 2 * seed)
+        for name in ("a", "b")
+        for env, low, span in ((cart_pole, 22.2, 477.8), (acrobot, -499.1, 399.1))
+        for seed in range(6)
+    }
+    returns |= {("c", cart_pole, seed): (22.2, 30.0, 40.0 + seed) for seed in range(1, 6)}
+    other_rows = [
+        (
+            "c",
+            cart_pole,
+            0,
+            "failed",
+            "",
+            "",
+            "c-0",
+            "RuntimeError: <script>alert(1)</script> | `x` & [y](http://example.org)",
+        ),
+        ("c", acrobot, "", "not applicable", "", "", "", "c has no place there"),
+    ]
+    labels = {"a": "A & B <b>", "b": "_b_ $x^2$ | *c*", "c": "c"}
+    return write_folder(folder, returns, other_rows=other_rows, labels=labels, seeds=6)

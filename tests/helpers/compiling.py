@@ -1,4 +1,4 @@
-"""What tests of ``compile=True`` share."""
+"""How tests of ``compile=True`` compile, count graphs and compare models."""
 
 import io
 import warnings
@@ -21,13 +21,13 @@ COMPLAINT = "compile=True: running eagerly"
 
 
 def n_graphs() -> int:
-    """:return: how many graphs Dynamo has made in this process"""
+    """Counts the graphs that Dynamo has made in this process."""
     return counters["stats"]["unique_graphs"]
 
 
 @contextmanager
 def without_code() -> Iterator[None]:
-    """Everything but Inductor's C++: graphs are traced, made functional and run by ATen. Seconds instead of half a minute."""
+    """Replaces Inductor's C++: graphs are traced, made functional and run by ATen, in seconds."""
     with pytest.MonkeyPatch.context() as patch:
         aot_eager = torch._dynamo.lookup_backend("aot_eager")
         patch.setattr(torch._inductor, "compile", lambda graph, inputs, options: aot_eager(graph, inputs))
@@ -38,7 +38,7 @@ def without_code() -> Iterator[None]:
 
 @contextmanager
 def with_code() -> Iterator[None]:
-    """Inductor's C++, too, also within :func:`without_code`."""
+    """Uses Inductor's C++, also within :func:`without_code`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch._inductor, "compile", INDUCTOR)
         forget_graphs()
@@ -47,14 +47,14 @@ def with_code() -> Iterator[None]:
 
 
 def forget_graphs() -> None:
-    """What was compiled so far is compiled again."""
+    """Makes everything that was compiled so far be compiled again."""
     torch._dynamo.reset()
     compiler._compiled.cache_clear()
 
 
 @contextmanager
 def no_complaint() -> Iterator[None]:
-    """Nothing in it may fall back to eager."""
+    """Raises an error if anything falls back to eager."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=COMPLAINT)
         yield
@@ -62,9 +62,10 @@ def no_complaint() -> Iterator[None]:
 
 def twins(make: Callable[..., Any], total_timesteps: int = 60) -> tuple[Any, Any]:
     """
-    :param make: gives a model, with the keyword arguments that it gets
-    :param total_timesteps: what it learns first, so that the optimizers have a state
-    :return: two models of one state and one rollout: the first one eager, the second one to be compiled
+    Gives two models of one state and one rollout: the first one eager, the second one to be compiled.
+
+    :param make: makes a model from keyword arguments
+    :param total_timesteps: number of steps that it learns first, so that the optimizers have a state
     """
     eager = make().learn(total_timesteps)
     file = io.BytesIO()
@@ -81,10 +82,7 @@ def twins(make: Callable[..., Any], total_timesteps: int = 60) -> tuple[Any, Any
 
 
 def update(model: Any) -> dict[str, Any]:
-    """
-    :param model: makes one update, with a given random state
-    :return: what it logs
-    """
+    """Makes one update from a fixed random state, and gives what it logs."""
     np.random.seed(0)
     th.manual_seed(0)
     model.train()
@@ -92,14 +90,10 @@ def update(model: Any) -> dict[str, Any]:
 
 
 def parameters(model: Any) -> list[th.Tensor]:
-    """:return: copies of the policy's parameters and buffers"""
+    """Copies the policy's parameters and buffers."""
     return [tensor.clone() for tensor in model.policy.state_dict().values()]
 
 
 def same(first: Any, second: Any) -> bool:
-    """
-    :param first: a model
-    :param second: another
-    :return: whether their parameters are equal to the last bit
-    """
+    """Tells whether the parameters of two models are equal to the last bit."""
     return all(th.equal(a, b) for a, b in zip(parameters(first), parameters(second), strict=True))

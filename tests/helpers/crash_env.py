@@ -14,7 +14,7 @@ FAILING_SEED, KILLED_SEED = 1, 2
 
 
 def died_before() -> bool:
-    """Whether it was to die once, and has: a file that the environment variable names is the memory of it."""
+    """Tells whether the process that was to die once has died; a file remembers it."""
     name = os.environ.get("CRASH_ENV_DIES_ONCE")
     if name is None:
         return False
@@ -53,7 +53,7 @@ class CrashEnv(gym.Env):
 
 
 class ButtonsEnv(CrashEnv):
-    """The same with three buttons to press or not."""
+    """The same env with three buttons, each pressed or not."""
 
     action_space = spaces.MultiBinary(3)  # type: ignore[assignment]
 

@@ -1,4 +1,4 @@
-"""Environments whose every episode is known beforehand."""
+"""Envs whose episodes are known beforehand, and envs of every kind of space."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class ScriptedEnv(gym.Env):
     """
     Episodes of given lengths, reward 1 a step, observation (index of the env, number of the episode, t).
 
-    :param index: which env of the vector this is
+    :param index: the env's place in the vector
     :param lengths: the episodes' lengths; the last one repeats
     :param end: "terminated", "truncated" or "both"
     """
@@ -43,17 +43,12 @@ class ScriptedEnv(gym.Env):
 
 
 def scripted(lengths: list[list[float]], end: str = "terminated", **monitor: Any) -> DummyVecEnv:
-    """
-    :param lengths: for each env, its episodes' lengths
-    :param end: how episodes end
-    :param monitor: arguments of ``Monitor``
-    :return: a vector of monitored ScriptedEnvs
-    """
+    """Makes a vector of monitored ScriptedEnvs, from the lengths of each one's episodes."""
     return DummyVecEnv([lambda i=i, own=own: Monitor(ScriptedEnv(i, own, end), **monitor) for i, own in enumerate(lengths)])
 
 
 class RandomLengthEnv(gym.Env):
-    """The return is the length, 1 or 20 with equal probability: mean 10.5, standard deviation 9.5."""
+    """Episodes whose return is their length, 1 or 20 with equal probability: mean 10.5, standard deviation 9.5."""
 
     observation_space = spaces.Box(-1, 1, (1,), dtype=np.float32)
     action_space = spaces.Discrete(2)
@@ -70,12 +65,7 @@ class RandomLengthEnv(gym.Env):
 
 
 class SpacesEnv(gym.Env):
-    """
-    Random observations of any space, episodes of 2 to 6 steps, half of them truncated.
-
-    :param observation_space: any that SB3 supports
-    :param action_space: any that SB3 supports
-    """
+    """Random observations of any space, episodes of 2 to 6 steps, half of them truncated."""
 
     def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         self.observation_space, self.action_space = observation_space, action_space
@@ -115,12 +105,7 @@ ACTION_SPACES = {
 
 
 def of_spaces(observation: str, action: str, n_envs: int = 3) -> DummyVecEnv:
-    """
-    :param observation: a key of OBSERVATION_SPACES
-    :param action: a key of ACTION_SPACES
-    :param n_envs: number of envs
-    :return: a vector of monitored SpacesEnvs
-    """
+    """Makes a vector of monitored SpacesEnvs, from keys of ``OBSERVATION_SPACES`` and ``ACTION_SPACES``."""
     import copy
 
     def make() -> Monitor:

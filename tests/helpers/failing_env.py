@@ -1,4 +1,4 @@
-"""An environment that knows whose process it is in: it fails in that of "eager", and takes that of "floor" with it."""
+"""An environment that raises an error in the process of "eager", and ends the process of "floor"."""
 
 import multiprocessing
 import os
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 class FailingEnv(gym.Env):
-    """Episodes of 5 steps."""
+    """Has episodes of 5 steps, and fails in the speed harness's process of some participants."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
     observation_space = spaces.Box(-1.0, 1.0, (1,), dtype=np.float32)

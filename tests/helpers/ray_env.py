@@ -25,7 +25,7 @@ def node() -> str:
 
 
 class TracedEnv(gym.Env):
-    """Episodes of 5 steps; what is right to do is what the observation says."""
+    """Episodes of 5 steps, in which the observation says which action is right."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
     observation_space = spaces.Box(-1.0, 1.0, (3,), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What a training leaves behind, under one name each, so that two trainings can be compared to the last bit."""
+"""All that a run leaves behind, under one name each, so that two runs can be compared to the last bit."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ CLOCK = ("time/fps", "time/time_elapsed")
 
 
 class Recorder(KVWriter):
-    """Keeps what is logged at every dump: the values, and the output formats that are not to show them."""
+    """Keeps what every dump logs: the values, and the output formats that do not show them."""
 
     def __init__(self) -> None:
         self.dumps: list[dict[str, Any]] = []
@@ -25,10 +25,7 @@ class Recorder(KVWriter):
 
 
 def record(model: OnPolicyAlgorithm) -> Recorder:
-    """
-    :param model: logs into the recorder, and nowhere else, from now on
-    :return: the recorder
-    """
+    """Makes the model log into a recorder and nowhere else; gives the recorder."""
     recorder = Recorder()
     model.set_logger(Logger(folder=None, output_formats=[recorder]))
     return recorder
@@ -36,12 +33,10 @@ def record(model: OnPolicyAlgorithm) -> Recorder:
 
 def trace(model: OnPolicyAlgorithm, recorder: Recorder) -> dict[str, Any]:
     """
-    To be called right after the training: it takes the state of the random generators, which says that nobody drew more
-    often, and then draws from them for the actions.
+    Collects all that must be equal after training, flat; names that begin with "logged" may be more in one model.
 
-    :param model: a trained model
-    :param recorder: what :func:`record` gave before the training
-    :return: everything that has to be equal, flat; names that begin with "logged" may be more in one than in the other
+    Call it right after training. It takes the state of the random generators, which shows that neither model drew more often,
+    and then draws actions from them.
     """
     found: dict[str, Any] = {
         "num_timesteps": model.num_timesteps,
@@ -78,10 +73,7 @@ def trace(model: OnPolicyAlgorithm, recorder: Recorder) -> dict[str, Any]:
 
 
 def learned(model: OnPolicyAlgorithm) -> dict[str, Any]:
-    """
-    :param model: a trained model
-    :return: what the updates have made: the policy's parameters and the optimizer's state, flat
-    """
+    """Collects the policy's parameters and the optimizer's state, flat."""
     found: dict[str, Any] = {f"weights/{name}": tensor for name, tensor in model.policy.state_dict().items()}
     optimizer = model.policy.optimizer.state_dict()
     for parameter, state in optimizer["state"].items():
@@ -93,20 +85,17 @@ def learned(model: OnPolicyAlgorithm) -> dict[str, Any]:
 
 def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """
+    Lists the names that are missing, too many, of another type, or not equal to the last bit.
+
     :param expected: SB3's trace
     :param found: our trace, which may have logged more
-    :return: the names of what is not equal to the last bit, of another type, missing, or too much
     """
     wrong = [name for name in expected if name not in found or not identical(expected[name], found[name])]
     return wrong + [name for name in found if name not in expected and not name.startswith("logged/")]
 
 
 def identical(first: Any, second: Any) -> bool:
-    """
-    :param first: tensors, arrays, numbers, or containers of them
-    :param second: the same
-    :return: whether both have one type, one dtype and the same values; NaN is NaN
-    """
+    """Tells whether two values have one type, one dtype and the same content; NaN equals NaN."""
     if type(first) is not type(second):
         return False
     if isinstance(first, th.Tensor):

@@ -1,4 +1,4 @@
-"""As much of a W&B server, on loopback, as real clients need: runs, resuming, artifacts, files, sweeps. And its failures."""
+"""A W&B server on loopback, with what real clients need of it, and with its failures."""
 
 import gzip
 import json
@@ -13,7 +13,11 @@ KEY = "local-" + 40 * "a"
 
 @dataclass
 class RunOnServer:
-    """What has come of one run; ``fields`` are the variables of its UpsertBucket: groupName, jobType, tags, config, …"""
+    """
+    What has arrived of one run.
+
+    ``fields`` are the variables of its UpsertBucket: groupName, jobType, tags, config, …
+    """
 
     fields: dict[str, Any] = field(default_factory=dict)
     lines: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -44,14 +48,17 @@ class ArtifactOnServer:
 
 class WandbServer:
     """
+    A server that keeps what clients send.
+
     :ivar runs: by id
     :ivar artifacts: in the order of their creation
     :ivar sweeps: configurations (YAML texts) in the order of their creation
-    :ivar trials: arguments of the runs that sweep agents are still to start
-    :ivar operations: the GraphQL operations asked for, and those of them that it does not know
-    :ivar refuses_key: answers 401 to everything
-    :ivar seconds_to_answer: it waits so long before each answer
-    :ivar fails: answers 500 to everything
+    :ivar trials: arguments of the runs that sweep agents have not started yet
+    :ivar operations: the GraphQL operations that clients asked for
+    :ivar unknown: those of them that the server does not know
+    :ivar refuses_key: it answers 401 to everything
+    :ivar seconds_to_answer: how long it waits before each answer
+    :ivar fails: it answers 500 to everything
     """
 
     def __init__(self) -> None:
@@ -80,7 +87,7 @@ class WandbServer:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client's process needs to find it."""
+        """The variables by which a client's process finds the server."""
         return {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
 
     def __enter__(self) -> "WandbServer":
@@ -90,7 +97,7 @@ class WandbServer:
         self.stop()
 
     def stop(self) -> None:
-        """No more answers; may be called again."""
+        """Stops answering; may be called again."""
         self._stopped.set()
         self.http.shutdown()
         self.http.server_close()

@@ -1,4 +1,8 @@
-"""The estimators against the exact gradient, on an MDP small enough to enumerate: as pure functions, and as the classes."""
+"""
+The estimators against the exact gradient of an MDP small enough to enumerate.
+
+The first part tests them as pure functions, the second one through the algorithms.
+"""
 
 from itertools import product
 
@@ -25,6 +29,7 @@ from crashalgos.laboratory.enumeration import (
     samples,
     trajectories,
 )
+from tests.helpers.algorithms import each_policy_gradient
 
 TRAJECTORIES = trajectories()
 
@@ -57,7 +62,7 @@ def test_reward_to_go_has_less_variance_than_the_total_return():
 
 
 def test_environments_e_and_e_prime():
-    """Returns shifted by −10 (a baseline of 10): the same expected gradient, another variance."""
+    """Returns shifted by −10 (a baseline of 10) have the same expected gradient and another variance."""
     mean, variance = expectation_and_variance(1, reward_to_go)
     shifted_mean, shifted_variance = expectation_and_variance(1, reward_to_go, baseline=10.0)
     np.testing.assert_allclose(shifted_mean, mean, rtol=0, atol=1e-12)
@@ -82,8 +87,10 @@ def test_discount(gamma):
 
 def test_batch_mean_is_biased_and_by_how_much():
     """
-    Each return takes part in the mean that is subtracted from it. With the total return and trajectories of one length the
-    expected gradient is (N − 1)/N of the exact one; with reward-to-go it is biased, too.
+    Each return takes part in the mean that is subtracted from it, which is a bias.
+
+    With the total return and trajectories of one length the expected gradient is (N − 1)/N of the exact one. With
+    reward-to-go it is biased, too.
     """
     found, _ = expectation_and_variance(2, reward_to_go, baseline="mean")
     assert relative_error(found, exact_gradient()) > 0.1
@@ -109,7 +116,7 @@ def test_batch_mean_is_biased_and_by_how_much():
 
 
 class EnumeratedEnv(gym.Env):
-    """Only its spaces are used: the trajectories are put into the buffer by hand."""
+    """Gives the spaces; the trajectories are put into the buffer by hand."""
 
     observation_space = spaces.Discrete(N_STATES)
     action_space = spaces.Discrete(N_ACTIONS)
@@ -122,7 +129,7 @@ class EnumeratedEnv(gym.Env):
 
 
 def tabular(algorithm, n: int, **kwargs):
-    """A linear policy on one-hot states, which is the tabular softmax once its bias is 0, that does not move (rate 0)."""
+    """Makes a tabular softmax policy that does not move: linear on one-hot states, bias 0, rate 0."""
     model = algorithm(
         "MlpPolicy",
         EnumeratedEnv(),
@@ -160,7 +167,7 @@ def fill(model, sample: Sample) -> None:
 
 
 def gradient_of(model, sample: Sample) -> np.ndarray:
-    """∇J(θ), which is what ``train`` leaves in the gradient of −J."""
+    """Gives ∇J(θ), which ``train`` leaves as the gradient of −J."""
     fill(model, sample)
     model.train()
     return -model.policy.action_net.weight.grad.numpy().T.astype(np.float64)
@@ -207,7 +214,9 @@ def test_baseline_pg_with_gae_below_one_is_biased_by_wrong_values(gae_lambda):
 
 def fitted(fit_value_first: bool) -> float:
     """
-    The bias with a V that is fitted on the batch itself, before or after the advantages: each update starts from the same V.
+    Gives the bias with a V that is fitted on the batch itself, before or after the advantages.
+
+    Each update starts from the same V.
     """
     model = tabular(
         BaselinePG, 1, value_learning_rate=0.25, n_value_epochs=5, value_batch_size=10, fit_value_first=fit_value_first
@@ -226,7 +235,11 @@ def test_values_fitted_on_the_same_batch_are_a_biased_baseline():
 
 
 def test_first_ppo_step_is_the_policy_gradient_over_m():
-    """At θ = θ_OLD, ∇ρ = ∇ln π: one minibatch of all M samples, unnormalised, is N/M times BaselinePG's gradient."""
+    """
+    At θ = θ_OLD, ∇ρ = ∇ln π, so PPO's first gradient is N/M times BaselinePG's.
+
+    This holds for one minibatch of all M samples, unnormalised.
+    """
     sample = tuple(TRAJECTORIES[i] for i in (3, 17, 41))
     n, m = len(sample), sum(len(tau.rewards) for tau in sample)
     ppo = tabular(
@@ -246,9 +259,9 @@ def test_baseline_pg_with_zero_values_is_reinforce():
     np.testing.assert_array_equal(gradient_of(baseline_pg, sample), gradient_of(tabular(REINFORCE, 3), sample))
 
 
-@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG])
+@each_policy_gradient
 def test_objective_is_a_sum_over_t_and_a_mean_over_n(algorithm):
-    """Trailing steps without reward leave the reward-to-go gradient as it is; so does the sample twice."""
+    """Trailing steps without reward do not change the reward-to-go gradient; nor does the sample taken twice."""
     kwargs = {} if algorithm is REINFORCE else dict(fit_value_first=False, value_learning_rate=0.0)
 
     def gradient(sample):
@@ -270,7 +283,7 @@ def test_objective_is_a_sum_over_t_and_a_mean_over_n(algorithm):
     assert relative_error(once * m / (m + 3), once) > 0.1
 
 
-@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG])
+@each_policy_gradient
 def test_batch_size_bounds_memory_and_nothing_else(algorithm):
     sample = tuple(TRAJECTORIES[i] for i in (3, 17, 41, 20))
     kwargs = {} if algorithm is REINFORCE else dict(value_learning_rate=0.1)

@@ -7,7 +7,7 @@ import stable_baselines3 as sb3
 import torch as th
 
 from crashalgos import PPO
-from tests.parity.cases import MakeEnv, gym_id, normalized, spaces
+from tests.helpers.parity_envs import MakeEnv, gym_id, normalized, spaces
 
 N_STEPS = 5
 #: What SB3's A2C has by default. PPO's clip ranges are those that cannot bind, a minibatch is the whole rollout.
@@ -69,7 +69,7 @@ def test_a2c_is_a_special_case_of_ppo(make_env, n_envs, settings):
     ids=", ".join,
 )
 def test_each_setting_counts(other):
-    """With one of them another, the weights part by far more than rounding."""
+    """If one setting differs, the weights differ by far more than rounding."""
     make_env = gym_id("CartPole-v1")
     difference = train_a2c(make_env, 4) - train_ppo(make_env, 4, **other)
     assert difference.abs().max() > 1e-4

@@ -1,39 +1,23 @@
-"""With ``n_steps``, PPO is SB3's PPO to the last bit: `cases.py` is the table of the settings, `trace.py` what is compared."""
+"""
+With ``n_steps``, PPO is SB3's PPO to the last bit.
+
+``helpers/parity_cases.py`` is the table of the settings, ``helpers/trace.py`` collects what is compared.
+"""
 
 import warnings
-from typing import Any
 
 import pytest
 import stable_baselines3 as sb3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
 from crashalgos import PPO
 from tests.helpers.envs import ACTION_SPACES
-from tests.helpers.trace import differences, record, trace
-from tests.parity.cases import CASES, DEFAULTS, NET, Case, normalized
-from tests.parity.cases import spaces as of_space_names
-
-
-def train(kind: type[OnPolicyAlgorithm], case: Case) -> tuple[Any, dict[str, Any]]:
-    """
-    :param kind: SB3's PPO or ours
-    :param case: a row of the table
-    :return: the trained model and its trace
-    """
-    model = kind(case.policy, case.make_env(case.n_envs), **{**DEFAULTS, **case.settings})  # type: ignore[arg-type]
-    recorder = record(model)
-    for learn in case.learns:
-        arguments: dict[str, Any] = dict(learn)
-        arguments.setdefault("total_timesteps", arguments.pop("rollouts", 3) * model.n_steps * model.n_envs)
-        if "callback" in arguments:
-            arguments["callback"] = arguments["callback"]()
-        model.learn(**arguments)
-    found = trace(model, recorder)
-    model.env.close()
-    return model, found
+from tests.helpers.parity_cases import CASES, NET, Case, train_case
+from tests.helpers.parity_envs import normalized
+from tests.helpers.parity_envs import spaces as of_space_names
+from tests.helpers.trace import differences
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -41,13 +25,13 @@ def train(kind: type[OnPolicyAlgorithm], case: Case) -> tuple[Any, dict[str, Any
 def test_ppo_is_sb3s_ppo(case, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _, expected = train(sb3.PPO, case)
+        _, expected = train_case(sb3.PPO, case)
     printed = capsys.readouterr().out
     if case.warns is None:
-        model, found = train(PPO, case)
+        model, found = train_case(PPO, case)
     else:
         with pytest.warns(UserWarning, match=case.warns):
-            model, found = train(PPO, case)
+            model, found = train_case(PPO, case)
     assert differences(expected, found) == []
     assert capsys.readouterr().out == printed
     assert case.reached(model)
@@ -57,7 +41,7 @@ def test_ppo_is_sb3s_ppo(case, capsys):
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @pytest.mark.filterwarnings("ignore")
 def test_ppo_is_sb3s_ppo_under_settings_drawn_at_random(data):
-    """The table changes one thing at a time; here is everything at once."""
+    """Changes all settings at once, where the table changes one at a time."""
     one_of = st.sampled_from
     action = data.draw(one_of(list(ACTION_SPACES)))
     normalize_advantage, use_sde = data.draw(st.booleans()), action == "box" and data.draw(st.booleans())
@@ -85,7 +69,7 @@ def test_ppo_is_sb3s_ppo_under_settings_drawn_at_random(data):
         make_env = normalized(make_env, gamma=arguments["gamma"])
     learns = ({}, {"reset_num_timesteps": data.draw(st.booleans())})
     case = Case("drawn", "MlpPolicy", make_env, data.draw(st.integers(1, 5)), arguments, learns)
-    assert differences(train(sb3.PPO, case)[1], train(PPO, case)[1]) == []
+    assert differences(train_case(sb3.PPO, case)[1], train_case(PPO, case)[1]) == []
 
 
 def test_names_of_the_rows_are_unique():

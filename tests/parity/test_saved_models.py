@@ -6,10 +6,10 @@ import zipfile
 import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
-from tests.helpers.paths import ROOT
-from tests.helpers.trace import identical
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from tests.helpers.paths import ROOT
+from tests.helpers.trace import identical
 
 SAVED = ROOT / "tests" / "parity" / "saved"
 #: File, class, and arguments with which the model was made; all had ``net_arch=[4]`` and two envs of CartPole-v1

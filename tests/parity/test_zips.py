@@ -1,4 +1,4 @@
-"""What SB3's PPO saved trains on in ours as it would in SB3's, and the other way round, to the last bit."""
+"""A zip of SB3's PPO trains on in ours as in SB3's, and the reverse, to the last bit."""
 
 import copy
 from typing import Any
@@ -13,8 +13,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos import PPO
 from tests.helpers.envs import of_spaces
+from tests.helpers.parity_cases import CASES, DEFAULTS
+from tests.helpers.parity_envs import ClippedRewardBuffer
 from tests.helpers.trace import differences, identical, learned, record, trace
-from tests.parity.cases import CASES, DEFAULTS, ClippedRewardBuffer
 
 #: The rows of the table whose settings or state a zip has to carry.
 ROWS = {
@@ -63,20 +64,13 @@ def train(model: Any, **arguments: Any) -> Any:
 
 
 def fresh_env(row: str, statistics: str | None) -> Any:
-    """
-    :param row: name of a row
-    :param statistics: file of a VecNormalize, ``None`` if there was none
-    :return: the row's env at its start, with these statistics
-    """
+    """Makes the row's env at its start, with the statistics of a file if there is one."""
     env = ROWS[row].make_env(ROWS[row].n_envs)
     return env if statistics is None else VecNormalize.load(statistics, env.venv)
 
 
 def train_on(model: Any) -> dict[str, Any]:
-    """
-    :param model: a model with a fresh env
-    :return: the trace of its further training
-    """
+    """Trains a model with a fresh env further, and gives the trace."""
     model.set_random_seed(7)
     recorder = record(model)
     train(model, reset_num_timesteps=False)
@@ -84,11 +78,7 @@ def train_on(model: Any) -> dict[str, Any]:
 
 
 def save(model: Any, folder: Any) -> tuple[str, str | None]:
-    """
-    :param model: to be saved
-    :param folder: where to
-    :return: its zip, and the file of its VecNormalize if it has one
-    """
+    """Saves a model; gives its zip, and the file of its VecNormalize if it has one."""
     model.save(folder / "model")
     normalize = model.get_vec_normalize_env()
     if normalize is None:
@@ -119,7 +109,7 @@ def test_every_named_row_is_in_the_table():
 
 @pytest.mark.parametrize("row", ["mlp, Discrete", "Adam without SB3's epsilon", "gSDE, squashed"])
 def test_a_zip_of_ours_holds_what_a_zip_of_sb3_holds(row, tmp_path):
-    """Parameters, optimizer state and groups to the last bit: nothing that was set for speed. No attribute is missing."""
+    """Parameters and optimizer are equal to the last bit, with nothing set for speed; no attribute is missing."""
     zips = []
     for kind in (sb3.PPO, PPO):
         train(make(kind, row)).save(tmp_path / kind.__module__)
@@ -144,7 +134,7 @@ def test_optimizer_kwargs_replace_sb3s_epsilon_in_the_loaded_model(direction, tm
 
 @pytest.mark.parametrize("row", ["mlp, Discrete", "dict, Discrete", "Adam without SB3's epsilon", "gSDE, squashed"])
 def test_trajectories_can_be_asked_of_a_zip_of_sb3(row, tmp_path):
-    """The same as a new model of 20 trajectories that is given the parameters and the optimizer's state."""
+    """Equals a new model of 20 trajectories that gets the parameters and the optimizer's state."""
     theirs = train(make(sb3.PPO, row))
     theirs.save(tmp_path / "model")
     stored = load_from_zip_file(tmp_path / "model")[0]["rollout_buffer_class"]

@@ -1,3 +1,5 @@
+"""Videos of evaluation episodes."""
+
 from typing import ClassVar
 
 import gymnasium as gym

@@ -1,4 +1,4 @@
-"""What the scripts put on a W&B server: a comparison's runs and report, a sweep's trials. And a Slurm array's task."""
+"""What the scripts put on a W&B server: a comparison's runs and report, the trials of a sweep."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from crashalgos.experiments.comparison import wandb_report
+from crashalgos.experiments.comparison.loading import load
 from crashalgos.experiments.comparison.report import write_report
-from crashalgos.experiments.comparison.results import load
 from crashalgos.experiments.comparison.wandb_report import log_report
 from tests.helpers.comparison_folders import four_seeds, write_folder
 from tests.helpers.paths import ROOT
@@ -38,7 +38,7 @@ def report_of(folder):
 
 
 def media(run, kind):
-    """Of each key that the run logged as media of a kind, the content of the last one."""
+    """Gives the content of the last media of a kind, for each key that the run logged."""
     found = {}
     for row in run.rows:
         for key, value in row.items():
@@ -113,7 +113,7 @@ def test_a_report_without_a_server(server, tmp_path, monkeypatch):
 
 def test_a_report_whose_server_fails_goes_to_the_same_run_the_next_time(server, tmp_path, monkeypatch, impatient):
     results = report_of(four_seeds(tmp_path / "out"))
-    log_content = wandb_report.log_content
+    log_content = wandb_report._log_content
 
     def server_fails(*arguments):
         server.fails = True
@@ -121,7 +121,7 @@ def test_a_report_whose_server_fails_goes_to_the_same_run_the_next_time(server, 
 
     with monkeypatch.context() as patch:
         patch.setenv("WANDB_FINISH_TIMEOUT", "2")
-        patch.setattr(wandb_report, "log_content", server_fails)
+        patch.setattr(wandb_report, "_log_content", server_fails)
         with pytest.warns(
             UserWarning, match=r"W&B: logging the report failed .*out; to upload it later: wandb sync --no-skip"
         ):

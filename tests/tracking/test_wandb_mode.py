@@ -1,4 +1,4 @@
-"""Before its first run a grid looks whether what it tracks can go online."""
+"""Before its first run, a grid checks whether its runs can be online."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode
 
 @pytest.fixture
 def no_mode(monkeypatch):
-    """What the test sets is undone after it."""
+    """Removes ``WANDB_MODE``; what the test sets is undone after it."""
     monkeypatch.setenv("WANDB_MODE", "")
     monkeypatch.delenv("WANDB_MODE")
 

@@ -1,3 +1,5 @@
+"""What becomes of SB3's log values in W&B."""
+
 import matplotlib
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Without EnvPool the package works, and EnvPoolVecEnv says what to install."""
+
 import subprocess
 import sys
 

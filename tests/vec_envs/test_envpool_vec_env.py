@@ -1,6 +1,7 @@
 """
-EnvPool's envs through EnvPoolVecEnv: the dynamics of gymnasium's, and the transitions of an oracle in which each env is a pool
-of its own. They run where EnvPool is installed: it is no dependency.
+EnvPool's envs have gymnasium's dynamics, and the transitions of pools of one env each.
+
+These tests run where EnvPool is installed: it is no dependency.
 """
 
 import os
@@ -19,8 +20,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, Ve
 from crashalgos import PPO, BaselinePG
 from crashalgos.resume import CheckpointError, ResumeCallback
 from crashalgos.vec_envs import EnvPoolVecEnv
+from tests.helpers.algorithms import each_variant
+from tests.helpers.kill import Kill, Killed
 from tests.helpers.trace import differences, learned
-from tests.helpers.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed
+from tests.helpers.training import LIMIT, N_ENVS, train
 
 envpool = pytest.importorskip("envpool")
 
@@ -42,7 +45,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 class PoolOfOne(gym.Env):
-    """One env of EnvPool, which is reset where its user says, and is made anew for a seed."""
+    """One env of EnvPool, which is reset on demand and made anew for a seed."""
 
     def __init__(self, task_id: str, **kwargs: Any) -> None:
         self.make = lambda seed: envpool.make(task_id, env_type="gymnasium", num_envs=1, seed=seed, **kwargs)
@@ -111,7 +114,7 @@ def set_mountain_car(env: Any, observation: np.ndarray) -> None:
     ],
 )
 def test_every_step_is_one_of_gymnasiums_env(task_id, limit, put, starts):
-    """So no step is wasted, the final observation is the one that the last action led to, and limits are met exactly."""
+    """No step is wasted, the final observation is the one after the last action, and limits are exact."""
     env, reference = EnvPoolVecEnv(task_id, 4, seed=3, max_episode_steps=limit), gym.make(task_id).unwrapped
     reference.reset()
     reference.action_space.seed(0)
@@ -140,7 +143,7 @@ def test_every_step_is_one_of_gymnasiums_env(task_id, limit, put, starts):
 
 def test_values_of_final_observations_are_bootstrapped():
     class Ends(BaseCallback):
-        """What the env gave at the ends of episodes: step, env, reward, final observation."""
+        """Keeps of each episode's end: step, env, reward, final observation."""
 
         def _on_step(self) -> bool:
             for i in np.flatnonzero(self.locals["dones"]):
@@ -162,11 +165,11 @@ def test_values_of_final_observations_are_bootstrapped():
     assert [(step, i) for step, i, *_ in ends] == [(step, i) for step in (6, 13) for i in range(N_ENVS)]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_training_is_one_on_pools_of_one_to_the_last_bit(algorithm):
+@each_variant
+def test_a_run_is_one_on_pools_of_one_to_the_last_bit(variant):
     kwargs = {"max_episode_steps": LIMIT}
-    found = ALGORITHMS[algorithm](VecMonitor(EnvPoolVecEnv("CartPole-v1", N_ENVS, **kwargs)))
-    expected = ALGORITHMS[algorithm](VecMonitor(of_pools("CartPole-v1", **kwargs)))
+    found = train(variant, VecMonitor(EnvPoolVecEnv("CartPole-v1", N_ENVS, **kwargs)))
+    expected = train(variant, VecMonitor(of_pools("CartPole-v1", **kwargs)))
     assert differences(expected, found) == []
     assert max(length for _, length in expected["episodes"]) == LIMIT
 
@@ -177,7 +180,7 @@ def test_with_vec_normalize():
 
     kwargs = {"max_episode_steps": LIMIT}
     found, expected = (
-        ALGORITHMS["BaselinePG"](around(make("Pendulum-v1", N_ENVS, **kwargs))) for make in (EnvPoolVecEnv, of_pools)
+        train("baseline_pg", around(make("Pendulum-v1", N_ENVS, **kwargs))) for make in (EnvPoolVecEnv, of_pools)
     )
     assert differences(expected, found) == []
 
@@ -189,7 +192,7 @@ def test_evaluation_sees_whole_episodes():
     assert returns == lengths and max(lengths) <= LIMIT and len(lengths) == 20
 
 
-def test_a_training_that_is_killed_ends_as_one_that_is_not(tmp_path):
+def test_a_run_that_is_killed_ends_as_one_that_is_not(tmp_path):
     def learn(name: str, kill_at: int | None = None, n_envs: int = N_ENVS, task_id: str = "CartPole-v1") -> Any:
         env = VecMonitor(EnvPoolVecEnv(task_id, n_envs))
         model = BaselinePG("MlpPolicy", env, n_trajectories=3, seed=3, device="cpu")

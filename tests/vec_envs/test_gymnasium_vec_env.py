@@ -1,8 +1,6 @@
-"""A vector env of gymnasium has the transitions that SB3's DummyVecEnv has over the same envs, in every autoreset mode."""
+"""A vector env of gymnasium has the transitions of SB3's DummyVecEnv over the same envs."""
 
-import contextlib
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,16 +13,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from gymnasium.wrappers import vector as vector_wrappers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from crashalgos import PPO, REINFORCE, BaselinePG
-from crashalgos.resume import CheckpointError, ResumeCallback
 from crashalgos.vec_envs import GymnasiumVecEnv
 from tests.helpers.envs import ACTION_SPACES, OBSERVATION_SPACES, SpacesEnv
-from tests.helpers.trace import differences, learned
-from tests.helpers.trainings import ALGORITHMS, LIMIT, N_ENVS, Kill, Killed, cartpole, dummy
 
 Episode = tuple[int, str]
 MODES = list(AutoresetMode)
@@ -33,7 +26,7 @@ BOX = spaces.Box(-np.inf, np.inf, (3,), dtype=np.float32)
 
 class EventfulEnv(gym.Env):
     """
-    Observations that depend on the seed, and infos of every kind, of which some come at some steps alone.
+    Observations that depend on the seed, and infos of every kind, some of them at some steps alone.
 
     :param episodes: length and end of each: "terminated", "truncated" or "both"; they repeat
     :param dict_observations: whether the observation is a dict
@@ -87,7 +80,7 @@ def assert_same(one: Any, other: Any) -> None:
 
 
 def assert_same_transitions(env: VecEnv, oracle: VecEnv, n_steps: int, seed: int = 0) -> None:
-    """Steps both with the same actions, and compares all that SB3 could look at."""
+    """Steps both with the same actions, and compares all that SB3 could read."""
     env.action_space.seed(seed)
     for vec_env in (env, oracle):
         vec_env.seed(seed)
@@ -201,7 +194,7 @@ def test_seeds_and_options_are_for_one_reset():
 
 
 class Batched(VectorEnv):
-    """Two envs without single envs, whose every second step ends both episodes."""
+    """Two envs in one object; every second step ends both episodes."""
 
     num_envs = 2
     single_observation_space, observation_space = BOX, spaces.Box(-np.inf, np.inf, (2, 3), dtype=np.float32)
@@ -224,7 +217,7 @@ class Batched(VectorEnv):
 
 
 class SavesMemory(Batched):
-    """Resets env 0 itself, and hands over its final observation, in float64, in an array that it uses again."""
+    """Resets env 0 itself, and gives its final observation, in float64, in an array that it uses again."""
 
     final = np.zeros(3)
 
@@ -385,98 +378,4 @@ def test_single_envs_one_by_one():
         ):
             call()
     env.close()
-    env.close()
-
-
-# ------------------------------------------------------------------ training
-
-
-def of_gymnasium(kind: str, mode: AutoresetMode = AutoresetMode.NEXT_STEP, **more: Any) -> GymnasiumVecEnv:
-    vector_kwargs = {"autoreset_mode": mode}
-    return GymnasiumVecEnv(
-        gym.make_vec(
-            "CartPole-v1",
-            num_envs=N_ENVS,
-            vectorization_mode=kind,
-            vector_kwargs=vector_kwargs,
-            max_episode_steps=LIMIT,
-            **more,
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "kind", "mode"),
-    [
-        *((algorithm, kind, AutoresetMode.NEXT_STEP) for kind in ("sync", "async") for algorithm in ALGORITHMS),
-        *(("BaselinePG", "sync", mode) for mode in (AutoresetMode.SAME_STEP, AutoresetMode.DISABLED)),
-    ],
-)
-def test_a_training_is_one_on_dummy_vec_env_to_the_last_bit(algorithm, kind, mode):
-    found = ALGORITHMS[algorithm](VecMonitor(of_gymnasium(kind, mode)))
-    expected = ALGORITHMS[algorithm](VecMonitor(dummy()))
-    assert differences(expected, found) == []
-    assert max(length for _, length in expected["episodes"]) == LIMIT
-
-
-@pytest.mark.parametrize("algorithm", ["PPO", "BaselinePG"])
-def test_with_vec_normalize_and_frames(algorithm):
-    def around(env: VecEnv) -> VecEnv:
-        return VecNormalize(VecFrameStack(VecMonitor(env), 2), gamma=0.9)
-
-    found, expected = (ALGORITHMS[algorithm](around(env)) for env in (of_gymnasium("sync"), dummy()))
-    assert differences(expected, found) == []
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_monitors_inside(mode):
-    """Gymnasium hands their statistics on in its own arrays."""
-    expected = ALGORITHMS["REINFORCE"](DummyVecEnv([lambda: Monitor(cartpole())] * N_ENVS))
-    assert differences(expected, ALGORITHMS["REINFORCE"](of_gymnasium("sync", mode, wrappers=[Monitor]))) == []
-
-
-def test_evaluation():
-    model = PPO("MlpPolicy", dummy(), n_steps=64, batch_size=32, seed=0)
-    results = []
-    for env in (VecMonitor(of_gymnasium("sync")), VecMonitor(dummy())):
-        env.seed(3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            results.append(evaluate_policy(model, env, n_eval_episodes=10, return_episode_rewards=True))
-    assert results[0] == results[1]
-
-
-# --------------------------------------------------------------- checkpoints
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_training_that_is_killed_ends_as_one_that_is_not(kind, tmp_path):
-    def learn(name: str, kill_at: int | None = None) -> Any:
-        env = VecMonitor(of_gymnasium(kind))
-        model = BaselinePG("MlpPolicy", env, n_trajectories=3, seed=3, device="cpu")
-        with contextlib.suppress(Killed):
-            model.learn(600, callback=[ResumeCallback(tmp_path / name, 150), Kill(kill_at)])
-        env.close()
-        return model
-
-    undisturbed = learn("undisturbed")
-    for kill_at in (250, 450):
-        learn("killed", kill_at)
-    killed = learn("killed")
-    assert differences(learned(undisturbed), learned(killed)) == []
-    # Envs of another kind are another training
-    with pytest.raises(CheckpointError, match=r"env.wrappers was \['VecMonitor', 'GymnasiumVecEnv'.*, is \['DummyVecEnv'"):
-        BaselinePG("MlpPolicy", dummy(), n_trajectories=3, seed=3).learn(
-            900, callback=ResumeCallback(tmp_path / "killed", 250)
-        )
-
-
-@pytest.mark.parametrize("kind", ["sync", "async"])
-def test_monitors_that_forbid_early_resets(kind, tmp_path):
-    wrappers = [partial(Monitor, allow_early_resets=False)]
-    env = GymnasiumVecEnv(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode=kind, wrappers=wrappers))
-    with pytest.raises(ValueError, match=r"Monitor\(allow_early_resets=False\) cannot be reset in the middle"):
-        REINFORCE("MlpPolicy", env)
-    with pytest.raises(ValueError, match=r"Monitor\(allow_early_resets=False\) cannot be reset .* at a checkpoint"):
-        PPO("MlpPolicy", env, n_steps=32).learn(100, callback=ResumeCallback(tmp_path / "checkpoint.pt", 50))
     env.close()

@@ -1,4 +1,4 @@
-"""The snippets of docs/vec_envs.md, as they stand there."""
+"""The snippets of docs/vec_envs.md run as they stand there."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""Fixtures: no W&B account, nothing outside the test's own folder, and the Zoo's command lines in this process."""
+"""Every test here has W&B without an account and our algorithms in the Zoo, whose commands run in this process."""
 
 import sys
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import pytest
 
 from crashalgos.zoo import register
 from crashalgos.zoo.__main__ import main
-from tests.tracking.conftest import no_account, read_run, server  # noqa: F401 (fixtures of this folder, too)
+from tests.helpers.wandb_fixtures import no_account, read_run, server  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -22,5 +22,6 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 @pytest.fixture(autouse=True)
-def registered() -> None:
+def _registered(no_account: None) -> None:  # noqa: F811 (a fixture)
+    """Adds our algorithms to the Zoo's."""
     register()

@@ -1,4 +1,4 @@
-"""The Zoo's commands with the three algorithms, from the first training to the film."""
+"""The Zoo's commands with each algorithm, from the first run to the film."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def weights_of(algorithm: type[Any], agent: Path) -> list[th.Tensor]:
 
 
 def test_train_with_subproc_tracked_and_without_a_key(zoo: Zoo, tmp_path: Path, read_run: Any) -> None:
-    """As a user types it. Nothing asks for a key; envs in processes of their own give the weights of those in this one."""
+    """Nothing asks for a key, and envs in processes of their own give the same weights."""
     training = f"train --algo crash_reinforce -n 300 --eval-freq -1 {QUICK} -params n_envs:2 n_trajectories:4"
     command = [sys.executable, "-m", "crashalgos.zoo", *training.split(), "--vec-env", "subproc", "--track", "-tags", "a"]
     with socket.create_server(("127.0.0.1", 0)) as reachable:
@@ -68,7 +68,7 @@ def test_tracked_on_a_server(server: WandbServer) -> None:
 
 
 def test_normalised_from_training_to_film(zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str], read_run: Any) -> None:
-    """Settings, checkpoints and statistics of a VecNormalize are found again; WandbCallback is one of the Zoo's callbacks."""
+    """Settings, checkpoints and statistics of a VecNormalize are found again; WandbCallback is one of the callbacks."""
     settings = "n_envs:2 n_steps:64 callback:[{'crashalgos.tracking.WandbCallback':{'project':'acrobot'}}]"
     names = "--algo crash_ppo --env Acrobot-v1"
     training = f"train {names} -n 256 --eval-freq 128 --eval-episodes 1 --save-freq 128 {QUICK}"

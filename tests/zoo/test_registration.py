@@ -1,4 +1,4 @@
-"""Nothing is lost on the way through RL Zoo: settings, seeds and weights are those without it."""
+"""Nothing is lost on the way through RL Zoo: settings, seeds and weights are the same."""
 
 import argparse
 import contextlib
@@ -19,8 +19,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 import crashalgos
+from crashalgos.experiments.run.config import RunConfig
+from crashalgos.experiments.run.model import close_envs, make_model
 from crashalgos.experiments.run.registry import algorithm_class
-from crashalgos.experiments.run.runner import RunConfig, close, make_model
 from crashalgos.experiments.run.settings import constructor_parameters, load_settings, read_yaml
 from crashalgos.zoo import register, settings_file
 from crashalgos.zoo.registration import NAMES
@@ -56,11 +57,7 @@ def test_an_unknown_name_has_no_settings() -> None:
 
 
 def comparable(model: BaseAlgorithm, name: str) -> Any:
-    """
-    :param model: a model
-    :param name: of a hyperparameter
-    :return: its value; of a schedule, or of a number where there could be one, the values at the start, on the way, at the end
-    """
+    """Gives a hyperparameter; of a schedule, the values at the start, on the way and at the end."""
     value = getattr(model, name) if hasattr(model, name) else getattr(model, f"_{name}")
     if callable(value) and not isinstance(value, type):
         # The two write a linear schedule differently, which makes the last bit of its values.
@@ -88,8 +85,8 @@ def test_the_zoo_reads_the_tuned_settings_as_we_do(zoo_name: str, env: str, tmp_
     settings = load_settings(NAMES[zoo_name], env)
     ours = make_model(RunConfig(NAMES[zoo_name], env, settings, Path(), seed=7))
     with contextlib.ExitStack() as ending:
-        ending.callback(close, theirs)
-        ending.callback(close, ours)
+        ending.callback(close_envs, theirs)
+        ending.callback(close_envs, ours)
         assert manager.n_timesteps == settings.n_timesteps
         for name in constructor_parameters(type(ours)):
             assert comparable(theirs, name) == comparable(ours, name), name
@@ -106,7 +103,7 @@ def test_the_zoo_reads_the_tuned_settings_as_we_do(zoo_name: str, env: str, tmp_
 
 @pytest.mark.parametrize("zoo_name", NAMES)
 def test_trained_by_the_zoo_is_trained_without_it(zoo_name: str, zoo: Zoo, tmp_path: Path) -> None:
-    """Weights are those of a direct training with the same settings and seed; so they are when it is continued (`-i`)."""
+    """The weights are those of a direct run with the same settings and seed, also when it is continued (`-i`)."""
     algorithm, settings = algorithm_class(NAMES[zoo_name]), load_settings(NAMES[zoo_name], "CartPole-v1")
     arguments = {
         name: SimpleLinearSchedule(value.removeprefix("lin_")) if str(value).startswith("lin_") else value
@@ -134,7 +131,7 @@ def test_trained_by_the_zoo_is_trained_without_it(zoo_name: str, zoo: Zoo, tmp_p
 
 
 def test_crash_ppo_is_the_zoos_ppo(zoo: Zoo, tmp_path: Path) -> None:
-    """Each with its own default settings, which are the same: the same weights and the same optimizer, to the last bit."""
+    """With their default settings, both give the same weights and the same optimizer, to the last bit."""
     for name in ("ppo", "crash_ppo"):
         assert zoo(f"train --algo {name} -n 512 --eval-freq -1 {QUICK}") == 0
     theirs = stable_baselines3.PPO.load(tmp_path / "logs/ppo/CartPole-v1_1/CartPole-v1.zip")

@@ -1,4 +1,4 @@
-"""Optuna's search spaces: whatever is sampled makes a model."""
+"""Whatever Optuna samples from the search spaces makes a model."""
 
 import math
 from typing import Any
@@ -9,19 +9,13 @@ import pytest
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from torch import nn
 
-from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos.experiments.run.registry import algorithm_class
 from crashalgos.zoo.registration import NAMES
 from crashalgos.zoo.samplers import hyperparameters
 
-CLASSES = {"crash_reinforce": REINFORCE, "crash_baseline_pg": BaselinePG, "crash_ppo": PPO}
-
 
 def trials(zoo_name: str, number: int) -> list[tuple[optuna.Trial, dict[str, Any]]]:
-    """
-    :param zoo_name: the algorithm
-    :param number: how many
-    :return: random trials and what was sampled in them
-    """
+    """Asks for random trials; gives each with what was sampled in it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     asked = [study.ask() for _ in range(number)]
@@ -33,7 +27,7 @@ def trials(zoo_name: str, number: int) -> list[tuple[optuna.Trial, dict[str, Any
 def test_whatever_is_sampled_makes_a_model(zoo_name: str, env: str, recwarn: pytest.WarningsRecorder) -> None:
     made = gym.make(env)
     for trial, sampled in trials(zoo_name, 40):
-        model = CLASSES[zoo_name]("MlpPolicy", made, **sampled)
+        model = algorithm_class(NAMES[zoo_name])("MlpPolicy", made, **sampled)
         assert model.gamma == sampled["gamma"]
         # A study's parameters give the same arguments (`--trial-id`).
         assert HYPERPARAMS_CONVERTER[zoo_name](trial.params) == sampled
@@ -41,7 +35,11 @@ def test_whatever_is_sampled_makes_a_model(zoo_name: str, env: str, recwarn: pyt
 
 @pytest.mark.parametrize("zoo_name", ["crash_reinforce", "crash_baseline_pg"])
 def test_the_spaces_are_searched_on_the_scales_that_matter(zoo_name: str) -> None:
-    """1 − γ and the learning rate are sampled by order of magnitude: the median is the geometric mean of the bounds."""
+    """
+    1 − γ and the learning rate are sampled by order of magnitude.
+
+    So the median is the geometric mean of the bounds.
+    """
     sampled = [one for _, one in trials(zoo_name, 400)]
     exponents = sorted(math.log10(one["learning_rate"]) for one in sampled)
     # 400 uniform draws over 2.7 decades: the median's standard error is 2.7 / (2 √400) = 0.07

@@ -1,4 +1,4 @@
-"""PPO: SB3's weights with `n_steps`, every sample once an epoch with trajectories, the six cases."""
+"""PPO: SB3's weights with `n_steps`, minibatches of trajectories, the six cases, the bounds of an update."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,11 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos import PPO
 from crashalgos.common import losses
 from crashalgos.common.losses import SIX_CASES
 from tests.helpers.envs import of_spaces, scripted
+from tests.helpers.one_state import updated
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,22 @@ def test_six_cases_are_logged_and_sum_to_one():
     assert outside == pytest.approx(model.logger.name_to_value["train/clip_fraction"], abs=1e-3)
 
 
+def test_six_cases_are_of_the_advantages_as_used_in_the_loss():
+    """With V = 0 every A = 7, 6, 4 is positive; normalised, 7 and 6 are above their mean 17/3, and 4 below."""
+    for normalize, expected in ((False, (1.0, 0.0)), (True, (2 / 3, 1 / 3))):
+        model = updated(PPO, n_epochs=1, batch_size=10, gae_lambda=1.0, normalize_advantage=normalize)
+        shares = [model.logger.name_to_value[f"train/cases/{case}"] for case in SIX_CASES]
+        assert shares == pytest.approx([0, expected[0], 0, 0, expected[1], 0, 0])
+
+
+def test_six_cases_are_averaged_over_minibatches_not_samples():
+    """The shares of minibatches of 2 and 1 count alike; θ does not move, so ρ = 1."""
+    model = updated(PPO, learning_rate=0.0, n_epochs=2, batch_size=2, gae_lambda=1.0, normalize_advantage=True)
+    # Normalised, one of the two is positive and one negative; a minibatch of one is not normalised: positive
+    shares = [model.logger.name_to_value[f"train/cases/{case}"] for case in SIX_CASES]
+    assert shares == pytest.approx([0, (0.5 + 1) / 2, 0, 0, 0.5 / 2, 0, 0])
+
+
 def test_first_minibatch_is_inside_the_range():
     model = PPO("MlpPolicy", scripted([[5]]), n_trajectories=2, batch_size=100, n_epochs=1, device="cpu", seed=0)
     model.learn(1)
@@ -118,16 +135,11 @@ def test_target_kl_stops_the_update(capsys):
     assert "due to reaching max kl" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("algorithm", [REINFORCE, BaselinePG, PPO])
-def test_entropy_coefficient_takes_a_schedule(algorithm):
-    """A constant schedule is the number; a schedule that ends at 0 is not."""
-
-    def trained(ent_coef) -> th.Tensor:
-        model = algorithm("MlpPolicy", of_spaces("box", "box"), n_trajectories=3, ent_coef=ent_coef, seed=0, device="cpu")
-        return th.nn.utils.parameters_to_vector(model.learn(60).policy.parameters())
-
-    assert th.equal(trained(0.1), trained(lambda progress: 0.1))
-    assert not th.equal(trained(0.1), trained(lambda progress: 0.1 * progress))
+@pytest.mark.parametrize(("target_kl", "stops"), [(0.67, True), (0.69, False)])
+def test_target_kl_is_multiplied_by_one_and_a_half(target_kl, stops, monkeypatch):
+    monkeypatch.setattr(losses, "kl_k3", lambda ratios, log_ratios: th.tensor(1.02))  # 1.5 · 0.68
+    model = updated(PPO, n_epochs=3, batch_size=10, target_kl=target_kl)
+    assert model._n_updates == (1 if stops else 3)
 
 
 def test_no_norm_clipping():
@@ -140,3 +152,44 @@ def test_no_norm_clipping():
         norm = th.nn.utils.get_total_norm([parameter.grad for parameter in model.policy.parameters()])
         assert (norm.item() <= 1.001e-3) == bounded
         assert model.logger.name_to_value["train/grad_norm"] > 1e-2  # before clipping
+
+
+def test_one_joint_step_is_two_steps_for_networks_of_their_own():
+    """
+    Without a bound on the norm, ``vf_coef`` changes nothing for the actor, and little for the critic.
+
+    What changes for the critic is the weight of Adam's epsilon.
+    """
+
+    def after_one_update(vf_coef: float) -> dict[str, th.Tensor]:
+        model = PPO(
+            "MlpPolicy", of_spaces("box", "box"), n_trajectories=6, vf_coef=vf_coef, max_grad_norm=None, seed=0, device="cpu"
+        )
+        start = {name: tensor.clone() for name, tensor in model.policy.state_dict().items()}
+        model.learn(1)
+        return {name: tensor - start[name] for name, tensor in model.policy.state_dict().items()}
+
+    weak, strong = after_one_update(0.5), after_one_update(5.0)
+    for name in weak:
+        if "value" in name:
+            assert th.linalg.norm(weak[name] - strong[name]) < 0.05 * th.linalg.norm(weak[name])
+        else:
+            assert th.equal(weak[name], strong[name])
+
+
+def test_a_schedule_below_zero_progress_is_sb3s_with_a_warning():
+    model = PPO("MlpPolicy", scripted([[3]]), n_steps=64, learning_rate=lambda p: p * 3e-4, device="cpu")
+    with pytest.warns(UserWarning, match="`learning_rate` is -8.4"):
+        model.learn(100)
+    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(-8.4e-5)
+
+
+def test_a_zip_of_fixed_steps_loads_with_trajectories_and_back(tmp_path):
+    model = PPO("MultiInputPolicy", of_spaces("dict", "discrete"), n_steps=8, batch_size=8, n_epochs=2, seed=0, device="cpu")
+    model.learn(24)
+    model.save(tmp_path / "model")
+    loaded = PPO.load(tmp_path / "model", env=of_spaces("dict", "discrete"), n_trajectories=3)
+    loaded.learn(24)
+    assert loaded.rollout_buffer.n_trajectories == 3
+    loaded.save(tmp_path / "again")
+    assert PPO.load(tmp_path / "again", env=of_spaces("dict", "discrete"), n_trajectories=None).learn(24).rollout_buffer.full

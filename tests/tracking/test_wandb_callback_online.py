@@ -1,4 +1,4 @@
-"""Runs on a W&B server: whole while it answers, whole on disk when it does not, and whole there after ``wandb sync``."""
+"""Runs on a W&B server are whole there, or whole on disk and, after ``wandb sync``, there."""
 
 import csv
 import io
@@ -14,18 +14,14 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos.tracking import WandbCallback
+from tests.helpers.tracked import N_STEPS, make_model
 from tests.helpers.wandb_server import WandbServer
 
-N_STEPS = 32
 N_UPDATES = 6
 
 
-def make_model(env="CartPole-v1", **kwargs):
-    return PPO("MlpPolicy", env, n_steps=N_STEPS, batch_size=N_STEPS, n_epochs=1, policy_kwargs={"net_arch": [8]}, **kwargs)
-
-
 def learn(tmp_path, *callbacks, n_updates=N_UPDATES, **kwargs):
-    """A short training, with its figures in ``progress.csv``, tracked in ``wandb/``."""
+    """Makes a short run, with its figures in ``progress.csv``, tracked in ``wandb/``."""
     model = make_model(seed=0)
     model.set_logger(configure(str(tmp_path / "log"), ["csv"]))
     callback = WandbCallback("p", dir=tmp_path, verbose=0, **kwargs)
@@ -39,7 +35,7 @@ def sync(*arguments):
 
 
 def untimed(rows):
-    """What does not depend on how fast the machine is."""
+    """Leaves out what depends on the speed of the machine."""
     return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in rows]
 
 
