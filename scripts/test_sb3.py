@@ -1,9 +1,9 @@
 """
 Stable-Baselines3's own tests of PPO, with crashalgos.PPO in its place: ``python scripts/test_sb3.py``.
 
-They come by pip from the source distribution of the installed version, stay in ``build/``, and run twice, each time in a
-process of its own: with SB3's PPO and with ours. What passes with SB3's has to pass with ours, and each test has to build as
-many of ours as of SB3's.
+Pip fetches them with the source distribution of the installed version, and they stay in ``build/``. They run twice, each time
+in a process of its own: with SB3's PPO and with ours. What passes with SB3's must pass with ours, and each test must build as
+many models of ours as of SB3's.
 """
 
 import functools
@@ -23,37 +23,39 @@ from typing import Any
 
 import pytest
 
-VERSION = metadata.version("stable-baselines3")
-CACHE = Path(__file__).resolve().parents[1] / "build" / f"sb3-tests-{VERSION}"
-#: In which package each side's PPO is
-PACKAGES = {"SB3's PPO": "stable_baselines3", "ours": "crashalgos"}
-PYTEST = ("-q", "-p", "no:cacheprovider", "--disable-warnings", "--color=no", "--tb=short", "--timeout=300")
+_VERSION = metadata.version("stable-baselines3")
+_CACHE = Path(__file__).resolve().parents[1] / "build" / f"sb3-tests-{_VERSION}"
+# Each side's package.
+_PACKAGES = {"SB3's PPO": "stable_baselines3", "ours": "crashalgos"}
+_PYTEST = ("-q", "-p", "no:cacheprovider", "--disable-warnings", "--color=no", "--tb=short", "--timeout=300")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
+    Runs SB3's tests with both PPOs and reports the differences.
+
     :param argv: more arguments of pytest, such as ``-k save``; by default the command line
-    :return: the exit status: 1 where ours differs from SB3's PPO, 2 where there are no tests to run
+    :return: the exit status: 1 where ours differs from SB3's PPO, 2 if the tests cannot be run
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         fetch_tests()
-        sb3s, ours = run_both(arguments)
+        sb3s, ours = _run_both(arguments)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"test_sb3.py: error: cannot run the tests of stable-baselines3 {VERSION}: {error}", file=sys.stderr)
+        print(f"test_sb3.py: error: cannot run the tests of stable-baselines3 {_VERSION}: {error}", file=sys.stderr)
         return 2
     return report(sb3s, ours)
 
 
 def fetch_tests() -> None:
-    """Put SB3's ``tests`` and its settings of pytest, but not its package, into the cache, unless they are there."""
-    complete = CACHE / "complete"
+    """Downloads SB3's ``tests`` and its settings of pytest, but not its package, into the cache, unless it has them."""
+    complete = _CACHE / "complete"
     if complete.exists():
         return
     with tempfile.TemporaryDirectory() as folder:
         download = [sys.executable, "-m", "pip", "download", "-qq", "--disable-pip-version-check", "--no-deps"]
         subprocess.run(
-            [*download, "--no-binary", "stable-baselines3", "-d", folder, f"stable-baselines3=={VERSION}"], check=True
+            [*download, "--no-binary", "stable-baselines3", "-d", folder, f"stable-baselines3=={_VERSION}"], check=True
         )
         (archive,) = Path(folder).iterdir()
         with tarfile.open(archive) as sdist:
@@ -62,26 +64,21 @@ def fetch_tests() -> None:
                 wanted = path == Path("pyproject.toml") or (path.parts[:1] == ("tests",) and ".." not in path.parts)
                 content = sdist.extractfile(member) if wanted else None
                 if content is not None:
-                    (CACHE / path).parent.mkdir(parents=True, exist_ok=True)
-                    (CACHE / path).write_bytes(content.read())
+                    (_CACHE / path).parent.mkdir(parents=True, exist_ok=True)
+                    (_CACHE / path).write_bytes(content.read())
     complete.touch()
 
 
-def test_files() -> list[str]:
-    """
-    :return: the test files in which PPO is named
-    """
-    return sorted(str(path.relative_to(CACHE)) for path in CACHE.glob("tests/test_*.py") if "PPO" in path.read_text("utf-8"))
+def _ppo_test_files() -> list[str]:
+    """Lists the test files that name PPO."""
+    return sorted(str(path.relative_to(_CACHE)) for path in _CACHE.glob("tests/test_*.py") if "PPO" in path.read_text("utf-8"))
 
 
-def run_both(arguments: list[str]) -> list[dict[str, Any]]:
-    """
-    :param arguments: more arguments of pytest
-    :return: the results of SB3's PPO and of ours, as :class:`Results` writes them
-    """
+def _run_both(arguments: list[str]) -> list[dict[str, Any]]:
+    """Runs the tests with SB3's PPO and with ours, and gives the results of both, as :class:`_Results` writes them."""
     with tempfile.TemporaryDirectory() as folder:
-        found = [Path(folder) / package for package in PACKAGES.values()]
-        # One thread each: the networks are small, and the two share the cores
+        found = [Path(folder) / package for package in _PACKAGES.values()]
+        # The networks are small, and the two processes share the cores.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
         processes = [
             subprocess.Popen(
@@ -91,9 +88,9 @@ def run_both(arguments: list[str]) -> list[dict[str, Any]]:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-            for package, path in zip(PACKAGES.values(), found, strict=True)
+            for package, path in zip(_PACKAGES.values(), found, strict=True)
         ]
-        for side, process in zip(PACKAGES, processes, strict=True):
+        for side, process in zip(_PACKAGES, processes, strict=True):
             print(f"{side}:\n{process.communicate()[0]}", flush=True)
             if process.returncode not in (
                 pytest.ExitCode.OK,
@@ -106,9 +103,11 @@ def run_both(arguments: list[str]) -> list[dict[str, Any]]:
 
 def report(sb3s: dict[str, Any], ours: dict[str, Any]) -> int:
     """
+    Prints the differences and the number of outcomes.
+
     :param sb3s: the results of SB3's PPO
-    :param ours: the results of ours
-    :return: the exit status
+    :param ours: the results of our PPO
+    :return: the exit status: 1 if there are differences, or no test built our PPO
     """
     differences = [
         f"{test}: {outcome} with SB3's PPO, {ours['outcomes'].get(test, 'not collected')} with ours"
@@ -121,10 +120,8 @@ def report(sb3s: dict[str, Any], ours: dict[str, Any]) -> int:
         if count != ours["built"].get(test, 0)
     ]
     n_built = sum(ours["built"].values())
-    n_tests = len(ours["outcomes"])
-    print(
-        f"Stable-Baselines3 {VERSION}: {len(ours['files'])} test files name PPO; {n_tests} of their tests concern it and build"
-    )
+    n_files, n_tests = len(ours["files"]), len(ours["outcomes"])
+    print(f"Stable-Baselines3 {_VERSION}: {n_files} test files name PPO; {n_tests} of their tests concern it and build")
     print(f"{n_built} of ours. {ours['left_out']} tests of other algorithms and of utilities are left out.")
     for outcome in ("failed", "skipped"):
         for test in (test for test, found in sb3s["outcomes"].items() if found == outcome):
@@ -138,12 +135,8 @@ def report(sb3s: dict[str, Any], ours: dict[str, Any]) -> int:
     return int(bool(differences) or not n_built)
 
 
-class Results:
-    """
-    A plugin of pytest: leaves out what builds no PPO, and writes down what became of each test.
-
-    :param ppo: the class that is built
-    """
+class _Results:
+    """A plugin of pytest that leaves out tests that build no PPO, and collects the outcomes of all others."""
 
     def __init__(self, ppo: type[Any]) -> None:
         self.ppo = ppo
@@ -155,6 +148,7 @@ class Results:
         self._count(ppo)
 
     def _count(self, ppo: type[Any]) -> None:
+        """Counts the models that each test builds."""
         construct: Callable[..., None] = ppo.__init__
 
         @functools.wraps(construct)
@@ -165,18 +159,13 @@ class Results:
         ppo.__init__ = counted
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """
-        :param items: the tests collected; of these, the ones that build a PPO stay
-        """
+        """Keeps the tests that build a PPO."""
         n_collected = len(items)
-        items[:] = [item for item in items if isinstance(item, pytest.Function) and self.builds_ppo(item)]
+        items[:] = [item for item in items if isinstance(item, pytest.Function) and self._builds_ppo(item)]
         self.left_out = n_collected - len(items)
 
-    def builds_ppo(self, test: pytest.Function) -> bool:
-        """
-        :param test: a test
-        :return: whether PPO is the algorithm among its parameters, or, where there is none, stands in its name or its source
-        """
+    def _builds_ppo(self, test: pytest.Function) -> bool:
+        """Tells whether PPO is among a test's parameters or, without algorithms among these, in its name or source."""
         parameters = test.callspec.params.values() if hasattr(test, "callspec") else ()
         algorithms = [value for value in parameters if inspect.isclass(value) and hasattr(value, "learn")]
         if algorithms:
@@ -184,49 +173,35 @@ class Results:
         return "ppo" in test.name or "PPO" in inspect.getsource(test.function)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """
-        :param nodeid: the test that starts
-        """
+        """Remembers which test builds models from now on."""
         self._running = nodeid
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """
-        :param report: of a test's setup, call or teardown
-        """
+        """Notes a test's outcome; a setup or teardown counts if it skips or fails."""
         if report.when == "call" or not report.passed:
             self.outcomes[report.nodeid] = report.outcome
             reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longreprtext
             self.reasons[report.nodeid] = reason.strip().rpartition("\n")[-1]
 
     def write(self, path: Path, files: list[str]) -> None:
-        """
-        :param path: the JSON file to write
-        :param files: the test files that were collected
-        """
+        """Writes the results, and the test files that were collected, as JSON."""
         found = {name: getattr(self, name) for name in ("built", "outcomes", "reasons", "left_out")}
         path.write_text(json.dumps({**found, "files": files}))
 
 
-def run_side(package: str, path: Path, arguments: list[str]) -> int:
-    """
-    Run the tests in this process, with the PPO of ``package`` where they import SB3's.
-
-    :param package: ``stable_baselines3`` or ``crashalgos``
-    :param path: the JSON file for the results
-    :param arguments: more arguments of pytest
-    :return: pytest's exit status
-    """
+def _run_side(package: str, path: Path, arguments: list[str]) -> int:
+    """Runs the tests in this process with a package's PPO in place of SB3's, and writes the results to ``path``."""
     ppo = importlib.import_module(package).PPO
     for module in ("stable_baselines3", "stable_baselines3.ppo", "stable_baselines3.ppo.ppo"):
         importlib.import_module(module).PPO = ppo  # type: ignore[attr-defined]
-    results, files = Results(ppo), test_files()
-    paths = [str(CACHE / file) for file in files]
-    status = pytest.main([*PYTEST, "-c", str(CACHE / "pyproject.toml"), *arguments, *paths], plugins=[results])
+    results, files = _Results(ppo), _ppo_test_files()
+    paths = [str(_CACHE / file) for file in files]
+    status = pytest.main([*_PYTEST, "-c", str(_CACHE / "pyproject.toml"), *arguments, *paths], plugins=[results])
     results.write(path, files)
     return int(status)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        sys.exit(run_side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))
+        sys.exit(_run_side(sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))
     sys.exit(main())

@@ -1,1 +1,1 @@
-"""Experiments: a run (``run``), many runs (``grid``), and what they show (``comparison``)."""
+"""Experiments: one run (``run``), many runs (``grid``), and what many runs show (``comparison``)."""

@@ -1,4 +1,4 @@
-"""Experiment tracking: the Weights & Biases callback. ``wandb`` itself is imported when a training starts."""
+"""Experiment tracking with Weights & Biases. ``wandb`` itself is imported when training starts."""
 
 from crashalgos.tracking.wandb_callback import WandbCallback
 

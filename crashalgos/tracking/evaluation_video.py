@@ -1,4 +1,4 @@
-"""One episode of a trained model on film."""
+"""Records a video of one episode of a trained model."""
 
 import copy
 from collections.abc import Callable
@@ -18,17 +18,18 @@ from stable_baselines3.common.vec_env import (
 )
 from stable_baselines3.common.vec_env.stacked_observations import StackedObservations
 
+#: The most steps of a recorded episode
 MAX_STEPS = 5_000
 
 
 def record_episode(model: BaseAlgorithm, video_env: str | Callable[[], gym.Env], folder: Path) -> Path:
     """
-    Record one deterministic episode, cut after ``MAX_STEPS`` steps.
+    Records one deterministic episode, which is cut after ``MAX_STEPS`` steps.
 
     :param model: the trained model
-    :param video_env: id of an environment, or a function that makes one with ``render_mode="rgb_array"``
-    :param folder: where to put the video
-    :return: path of the mp4
+    :param video_env: the environment's id, or a function that makes it with ``render_mode="rgb_array"``
+    :param folder: the video's folder
+    :return: the path of the MP4 file
     """
 
     def make_env() -> gym.Env:
@@ -46,17 +47,18 @@ def record_episode(model: BaseAlgorithm, video_env: str | Callable[[], gym.Env],
             if start[0]:
                 break
     finally:
-        recorder.close()  # writes the file, when the episode was cut
+        recorder.close()  # writes the file if the episode was cut
     return next(folder.glob("evaluation*.mp4"))
 
 
 def wrap_like(training_env: VecEnv | None, venv: VecEnv) -> VecEnv:
     """
-    Wrap an environment as the training environment is wrapped, in so far as the observations depend on it.
+    Wraps an environment so that its observations are those of the training environment.
 
     :param training_env: the training environment
-    :param venv: a bare environment
-    :return: the environment with the frame stacks, transpositions and (frozen) normalisation of the training environment
+    :param venv: an environment without wrappers
+    :return: the environment with the training environment's frame stacks, transpositions and normalisation; the statistics of
+        the normalisation no longer change
     """
     wrappers = []
     while isinstance(training_env, VecEnvWrapper):
@@ -64,7 +66,7 @@ def wrap_like(training_env: VecEnv | None, venv: VecEnv) -> VecEnv:
         training_env = training_env.venv
     for wrapper in reversed(wrappers):
         if isinstance(wrapper, VecNormalize):
-            frozen = copy.copy(wrapper)  # shares the statistics; a copy of a VecNormalize has no environment yet
+            frozen = copy.copy(wrapper)  # the copy shares the statistics and has no environment yet
             frozen.training = False
             frozen.set_venv(venv)
             venv = frozen
@@ -76,7 +78,7 @@ def wrap_like(training_env: VecEnv | None, venv: VecEnv) -> VecEnv:
 
 
 def _channels_order(stack: StackedObservations) -> str | dict[str, str]:
-    parts = getattr(stack, "sub_stacked_observations", None)  # one for each key of a Dict space
-    if parts is not None:
-        return {key: "first" if part.channels_first else "last" for key, part in parts.items()}
+    by_key = getattr(stack, "sub_stacked_observations", None)  # only for a Dict space
+    if by_key is not None:
+        return {key: "first" if one.channels_first else "last" for key, one in by_key.items()}
     return "first" if stack.channels_first else "last"

@@ -1,4 +1,4 @@
-"""Track a training in Weights & Biases."""
+"""A callback that tracks a run in Weights & Biases."""
 
 import importlib.util
 import os
@@ -14,8 +14,8 @@ import gymnasium as gym
 from stable_baselines3.common.callbacks import BaseCallback
 
 from crashalgos.common.checks import check_count
-from crashalgos.common.metadata import plain, run_config
-from crashalgos.common.random_state import undisturbed
+from crashalgos.common.metadata import run_metadata, to_plain
+from crashalgos.common.random_state import preserved_random_state
 from crashalgos.tracking.evaluation_video import record_episode
 from crashalgos.tracking.wandb_output_format import WandbOutputFormat
 from crashalgos.tracking.wandb_run import begin_run, log_folder
@@ -25,35 +25,36 @@ if TYPE_CHECKING:
     from stable_baselines3.common.logger import Logger
 
 _MODES = ("online", "offline", "disabled")
-_FORBIDDEN = "/\\#?%:"
+_FORBIDDEN_CHARACTERS = "/\\#?%:"
 
 
 class WandbCallback(BaseCallback):
     """
-    Track a training in a Weights & Biases run: every figure of SB3's logger over ``global_step`` (those of the last
-    update, which SB3 records after its last dump, included), the configuration, and at the end the model.
+    Tracks ``learn`` in a Weights & Biases run: the logger's figures, the configuration and the final model.
 
-    The run is online when there is an API key, offline otherwise; nothing ever asks for one. An error of W&B is
-    reported by one warning and never stops the training. Each ``learn`` ends its run, so that all of it is on disk.
-    The next ``learn(reset_num_timesteps=False)`` continues this run, any other begins a new one.
+    The figures are logged over ``global_step``. Those of the last update, which SB3 records after its last dump, are included.
+
+    The run is online if there is an API key, and offline otherwise; nothing asks for a key. An error of W&B is reported in one
+    warning and never stops training. Each ``learn`` ends its run, so that the whole run is on disk. The next
+    ``learn(reset_num_timesteps=False)`` continues this run; any other ``learn`` begins a new one.
 
     :param project: the W&B project
-    :param name: name of the run; W&B invents one by default
-    :param group: name under which W&B shows runs together, for example the seeds of one setting
+    :param name: name of the run; by default W&B invents one
+    :param group: group in which W&B shows the run, for example the seeds of one setting
     :param job_type: kind of the run, for example "train"
     :param tags: labels of the run
-    :param config: more entries for the run's configuration, which win over those found on the model
-    :param dir: folder in which W&B makes its folder ``wandb``; ``WANDB_DIR`` or the working directory by default
-    :param mode: "online", "offline" or "disabled"; by default ``WANDB_MODE``, or else whether there is an API key
-    :param run_id: id of the run, to continue the one that an earlier process began
-    :param save_model: keep the final model, and the statistics of a ``VecNormalize``, as an artifact of type "model" with the
-        alias "latest"
-    :param best_model_save_path: as for SB3's ``EvalCallback``, the folder where it keeps ``best_model.zip``; at the end that
-        becomes another version of the artifact, with the alias "best", together with a ``vec_normalize.pkl`` beside it
-    :param video_env: environment (its id, or a function that makes it with ``render_mode="rgb_array"``) in which one
-        deterministic episode is filmed at the end; needs the extra ``crashalgos[video]``
-    :param video_freq: environment steps after which an episode is filmed during the training, too; 0: none is
-    :param verbose: 1 to say in one line where the run is, 0 to be silent
+    :param config: more entries of the run's configuration; they replace the model's entries of the same name
+    :param dir: folder in which W&B makes its folder ``wandb``; by default ``WANDB_DIR`` or the working directory
+    :param mode: "online", "offline" or "disabled"; by default ``WANDB_MODE``, or else "online" if there is an API key
+    :param run_id: id of a run that an earlier process began and this one continues
+    :param save_model: whether to keep the final model, and the statistics of a ``VecNormalize``, as an artifact of type
+        "model" with the alias "latest"
+    :param best_model_save_path: the argument of SB3's ``EvalCallback``: the folder of its ``best_model.zip``. At the end this
+        file, and a ``vec_normalize.pkl`` beside it, become another version of the artifact, with the alias "best"
+    :param video_env: environment in which one deterministic episode is recorded at the end: its id, or a function that makes
+        it with ``render_mode="rgb_array"``; needs the extra ``crashalgos[video]``
+    :param video_freq: environment steps between episodes that are recorded during training; 0: none
+    :param verbose: 1 to print in one line where the run is, 0 to print nothing
     """
 
     def __init__(
@@ -92,9 +93,9 @@ class WandbCallback(BaseCallback):
         elif video_freq > 0:
             raise ValueError(f"video_freq={video_freq} films nothing without a video_env")
 
-        self.run_id = run_id  # of the current or last run
-        self.run_dir: Path | None = None  # its folder; a run that was continued has a folder for each part
-        self.run_url: str | None = None  # its page, if it is online
+        self.run_id = run_id  # the current or last run's id
+        self.run_dir: Path | None = None  # its folder; a continued run has a folder for each part
+        self.run_url: str | None = None  # its page if it is online
         self._run: wandb.Run | None = None
         self._begin_options = {
             "project": project,
@@ -120,18 +121,18 @@ class WandbCallback(BaseCallback):
         self._last_step = 0
 
     def _on_training_start(self) -> None:
-        self.close()  # a run that is still open belongs to a learn that raised
+        self.close()  # a run is still open if the last learn raised
         self._warned = False
         self.run_dir = self.run_url = None
         if (self._mode or os.environ.get("WANDB_MODE")) != "disabled":
             self._attempt("starting the run", self._begin_run)
 
     def _on_rollout_start(self) -> None:
-        self._last_step = self.num_timesteps  # a training that resumes has jumped here
+        self._last_step = self.num_timesteps  # a resumed run starts at a later step
 
     def _on_step(self) -> bool:
         if self._video_freq > 0 and self.num_timesteps // self._video_freq > self._last_step // self._video_freq:
-            self._film()
+            self._record_video()
         self._last_step = self.num_timesteps
         return True
 
@@ -139,48 +140,55 @@ class WandbCallback(BaseCallback):
         if self._run is None:
             return
         self._send_pending()
-        # The best one first: "latest" stays with the last version that has it.
+        # The best model first, so that the final model has the alias "latest".
         if self._best_model_folder is not None:
             self._attempt("saving the best model", self._log_best_model)
         if self._save_model:
             self._attempt("saving the model", self._log_model)
-        self._film()
+        self._record_video()
         self._end_run()
 
     def close(self, exit_code: int = 1) -> None:
         """
-        End the run if one is open, as it is after a ``learn`` that raised: SB3 tells callbacks of no error.
+        Ends an open run. Call it after a ``learn`` that raised, because SB3 does not tell callbacks of errors.
 
-        :param exit_code: 0 for success; anything else marks the run as failed
+        :param exit_code: 0 for success; any other number marks the run as failed
         """
         if self._run is not None:
             self._end_run(exit_code)
 
     def state_dict(self) -> dict[str, Any]:
-        """:return: which run a process that resumes the training has to continue"""
+        """
+        Gives the state with which another process continues this W&B run.
+
+        :return: the run's id, and whether it is offline
+        """
         return {"run_id": self.run_id, "offline": self._offline}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """:param state: what ``state_dict`` gave in a process that is gone; heeded if no run has begun"""
+        """
+        Restores the state of an earlier process, unless a run is already open.
+
+        :param state: the result of :meth:`state_dict`
+        """
         if self._run is None:
             self.run_id, self._offline = state["run_id"], state["offline"]
 
     def _begin_run(self) -> None:
-        # Continued is what continues the step axis, or (the first time) a run that another process began.
+        # A later learn continues the run if it continues the steps; the first one if another process began the run.
         continued = self.run_id is not None and (self.num_timesteps > 0 or self._first_learn)
         self._first_learn = False
         self.run_id = self.run_id if continued else None
-        self._best_since = 0.0 if continued else time.time() - 1.0  # before that it is another training's
-        # A run that began on disk stays there: `wandb sync` then uploads its parts one after the other, and no part can reach
-        # the server before the one it continues.
+        self._best_since = 0.0 if continued else time.time() - 1.0  # an older best model is another run's
+        # An offline run stays offline: `wandb sync` then uploads its parts in their order.
         mode = "offline" if continued and self._offline else self._mode
         run, error, no_key = begin_run(
             mode,
             **self._begin_options,
-            config=run_config(self.model) | plain(self._user_config),
+            config=run_metadata(self.model) | to_plain(self._user_config),
             dir=self._dir or os.environ.get("WANDB_DIR"),
             id=self.run_id,
-            # Online, the server appends to the run. Offline, every part has a folder of its own under the same id.
+            # Online, the server appends to the run. Offline, each part gets its own folder with the same id.
             resume="allow" if continued else None,
         )
 
@@ -202,10 +210,10 @@ class WandbCallback(BaseCallback):
         run.define_metric("*", step_metric="global_step")
 
     def _send_pending(self) -> None:
-        """Send what the logger holds since its last dump: the figures of the last update."""
+        """Sends the figures of the last update, which the logger has recorded since its last dump."""
         if self._writer is None or self._run_logger is None:
             return
-        # Not dumped: a dump would clear the values for everyone else who reads them after `learn`
+        # A dump would clear the values, which others may read after `learn`.
         pending = self._run_logger.name_to_value
         self._writer.write(pending, self._run_logger.name_to_excluded, self._last_step)
         self._writer.already_sent = self._already_sent = dict(pending)
@@ -222,7 +230,7 @@ class WandbCallback(BaseCallback):
         assert self._best_model_folder is not None
         best = self._best_model_folder / "best_model.zip"
         if not best.is_file() or best.stat().st_mtime < self._best_since:
-            return  # no evaluation has been made
+            return  # this run has made no evaluation
         folder = self._make_folder("best_model")
         shutil.copyfile(best, folder / "model.zip")
         normalization = self._best_model_folder / "vec_normalize.pkl"
@@ -248,7 +256,7 @@ class WandbCallback(BaseCallback):
         assert self._run is not None
         log_folder(self._run, folder, f"model-{self._run.id}", "model", [alias], metadata)
 
-    def _film(self) -> None:
+    def _record_video(self) -> None:
         if self._run is not None and self._video_env is not None:
             self._attempt("recording the evaluation video", self._log_video)
 
@@ -256,17 +264,17 @@ class WandbCallback(BaseCallback):
         import wandb
 
         assert self._run is not None and self.run_dir is not None and self._video_env is not None
-        with undisturbed(self.model):
+        with preserved_random_state(self.model):
             path = record_episode(self.model, self._video_env, self.run_dir / "videos" / str(self.num_timesteps))
         self._run.log({"eval/video": wandb.Video(str(path), format="mp4"), "global_step": self.num_timesteps})
 
     def _attempt(self, what: str, action: Callable[[], Any]) -> Any:
         """
-        Call W&B so that no error of it reaches the training.
+        Calls W&B so that no error stops training.
 
-        :param what: what is done, for the warning
+        :param what: names the action in the warning
         :param action: the call
-        :return: its result, ``None`` after an error
+        :return: its result; ``None`` after an error
         """
         try:
             return action()
@@ -290,8 +298,8 @@ class WandbCallback(BaseCallback):
 
 
 def _check_name(argument: str, name: str) -> None:
-    if not isinstance(name, str) or not 1 <= len(name.strip()) <= len(name) <= 128 or set(name) & set(_FORBIDDEN):
-        raise ValueError(f"{argument}={name!r} must have 1 to 128 characters, none of them in {_FORBIDDEN!r}")
+    if not isinstance(name, str) or not 1 <= len(name.strip()) <= len(name) <= 128 or set(name) & set(_FORBIDDEN_CHARACTERS):
+        raise ValueError(f"{argument}={name!r} must have 1 to 128 characters, none of them in {_FORBIDDEN_CHARACTERS!r}")
 
 
 def _check_folder(folder: Path) -> None:

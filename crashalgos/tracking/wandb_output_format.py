@@ -1,4 +1,4 @@
-"""What SB3's logger records, as rows of a Weights & Biases run."""
+"""Sends what SB3's logger records to a Weights & Biases run."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from stable_baselines3.common.logger import Figure, HParam, Image, KVWriter, Vid
 
 
 class Attempt(Protocol):
-    """Call ``action``; an error of it is reported by the name ``what`` and gives ``None``."""
+    """Calls ``action``; if that raises, reports an error in ``what`` and returns ``None``."""
 
     def __call__(self, what: str, action: Callable[[], Any]) -> Any: ...
 
@@ -18,13 +18,13 @@ class WandbOutputFormat(KVWriter):
     """
     Writes each dump of SB3's logger as one row of a W&B run.
 
-    The environment step is logged as the key ``global_step`` and never passed as W&B's ``step``: W&B drops rows whose
-    ``step`` goes backwards, or repeats, and the last update's figures share their step with the row before them.
+    The environment step is logged under the key ``global_step``, and never passed as W&B's ``step``. W&B drops a row whose
+    ``step`` does not increase, and the last update's figures have the step of the row before them.
 
     :param run: the W&B run
-    :param attempt: guards every call that may fail, so that no error reaches the training
-    :param already_sent: values that an earlier training left pending in the logger and that W&B already has;
-        the first row leaves out those that are still the same objects
+    :param attempt: makes every call that may fail, so that no error stops training
+    :param already_sent: values that an earlier ``learn`` left in the logger and has sent; the first row leaves out those that
+        are still the same objects
     """
 
     def __init__(self, run: Any, attempt: Attempt, already_sent: Mapping[str, Any]):
@@ -34,11 +34,11 @@ class WandbOutputFormat(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
         """
-        Send the values as one row; nothing is sent when no value is left.
+        Sends the values as one row, if there are any.
 
-        :param key_values: what the logger recorded
-        :param key_excluded: for each key, the formats it is excluded from; ours is called "wandb"
-        :param step: number of environment steps
+        :param key_values: the recorded values by key
+        :param key_excluded: the formats that each key is excluded from; this one is called "wandb"
+        :param step: the number of environment steps
         """
         row = {}
         for key, value in key_values.items():
@@ -52,15 +52,15 @@ class WandbOutputFormat(KVWriter):
             self.attempt("logging", lambda: self.run.log({**row, "global_step": int(step)}))
 
     def close(self) -> None:
-        """The run outlives the logger: the callback finishes it."""
+        """Does nothing: the run outlives the logger, and the callback finishes it."""
 
 
 def to_wandb(value: Any) -> Any:
     """
-    A logged value in a form that W&B shows, with TensorBoard's conventions for pixels (floats are in [0, 1]).
+    Converts a logged value to one that W&B shows. As in TensorBoard, pixels that are floats lie in [0, 1].
 
     :param value: a value of SB3's logger
-    :return: the converted value, ``None`` for what has no counterpart (hyperparameters are in the run's config)
+    :return: the converted value; ``None`` if W&B has no counterpart, and for hyperparameters, which the run's config has
     """
     import wandb
 
@@ -84,19 +84,13 @@ def to_wandb(value: Any) -> Any:
 
 
 def _as_pixels(array: Any) -> np.ndarray:
-    """
-    :param array: 8-bit integers, or floats in [0, 1]
-    :return: the same as 8-bit integers
-    """
+    """Converts floats in [0, 1] to 8-bit integers; 8-bit integers stay the same."""
     array = th.as_tensor(array).detach().cpu().numpy()
     return array if array.dtype == np.uint8 else (255 * np.clip(array, 0, 1)).astype(np.uint8)
 
 
 def _as_batch_of_images(image: Image) -> np.ndarray:
-    """
-    :param image: an image, or a batch of images, with its axes in any order
-    :return: the pixels, of shape (n, height, width) or (n, height, width, channels)
-    """
+    """Brings an image, or a batch, to the shape (n, height, width) or (n, height, width, channels)."""
     axes = image.dataformats.upper()
     pixels = np.einsum(f"{axes}->{''.join(axis for axis in 'NHWC' if axis in axes)}", _as_pixels(image.image))
     return pixels if "N" in axes else pixels[None]

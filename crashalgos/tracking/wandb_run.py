@@ -1,4 +1,4 @@
-"""Begin a Weights & Biases run without ever asking for a key or waiting for a network that is not there."""
+"""Begins Weights & Biases runs without asking for a key, and without waiting long for a network that is down."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     import wandb
 
-# Seconds. W&B's own limits are 90 and none: a program that is done would wait for a network that does not come back.
+# Seconds. W&B's own limits are 90 and none: without a network, a program would never end.
 _TIME_LIMITS = {"init_timeout": 30, "finish_timeout": 60}
 
 
 class BegunRun(NamedTuple):
     """
+    A new run, with the reason if it is offline against the user's wish.
+
     :param run: the run, online or offline
-    :param error: why it is not online, although it was to be; ``None`` if it is as it was to be
-    :param no_key: whether that is for want of an API key alone, with nobody having asked for a run online
+    :param error: why the run is offline although it should be online; ``None`` if its mode is the requested one
+    :param no_key: whether it is offline only because there is no API key, and nobody has asked for an online run
     """
 
     run: "wandb.Run"
@@ -26,16 +28,16 @@ class BegunRun(NamedTuple):
 
 def begin_run(mode: str | None, **options: Any) -> BegunRun:
     """
-    Begin a run: online where there is an API key, offline otherwise, or where the server gives no answer in time.
+    Begins a run: online if there is an API key and the server answers in time, offline otherwise.
 
-    :param mode: "online", "offline" or "disabled"; by default ``WANDB_MODE``, or else whether there is an API key
+    :param mode: "online", "offline" or "disabled"; by default ``WANDB_MODE``, or else "online" if there is an API key
     :param options: arguments of ``wandb.init``
-    :return: the run, and why it is not online
+    :return: the run, and why it is offline
     """
     import wandb
 
     requested: Any = mode or os.environ.get("WANDB_MODE")
-    # Several runs may share the process: none may capture its whole console.
+    # Several runs may share the process, so none of them may capture its console.
     settings = wandb.Settings(silent=True, console="off", finish_timeout_raises=True)
     for limit, seconds in _TIME_LIMITS.items():
         if f"WANDB_{limit.upper()}" not in os.environ:
@@ -43,7 +45,7 @@ def begin_run(mode: str | None, **options: Any) -> BegunRun:
     options |= {"reinit": "create_new", "settings": settings}
     error: Exception | None = None
     wandb.setup()
-    # Silent is also W&B's word for "there is no one to ask": without a key it then raises instead of prompting.
+    # In silent mode W&B asks nobody for a key, but raises.
     wandb.termsetup(wandb.Settings(silent=True), None)
     try:
         run = wandb.init(mode=requested or "online", **options)
@@ -65,28 +67,30 @@ def log_folder(
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """
-    Log a folder as an artifact. Where the server is not there now, it is logged as files of the run, too: ``wandb sync`` looks
-    for an artifact's files where they are now, and for the run's files where the run is then.
+    Logs a folder as an artifact.
+
+    If the run is offline, or the server does not answer, the files are also saved as files of the run. If the run's folder is
+    then moved, ``wandb sync`` still finds them, but looks for an artifact's files in the old place.
 
     :param run: the run, online or offline
-    :param folder: in the run's own folder ``run.dir``; it has to stay as it is
-    :param name: the artifact's
-    :param type: the artifact's
-    :param aliases: of this version, besides "latest" if ``None``
-    :param metadata: of this version
+    :param folder: a folder inside ``run.dir``, which must not change afterwards
+    :param name: the artifact's name
+    :param type: the artifact's type
+    :param aliases: aliases of this version; ``None``: "latest"
+    :param metadata: metadata of this version
     """
     import wandb
 
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     artifact = wandb.Artifact(name, type=type, metadata=dict(metadata or {}))
     for file in files:
-        # "immutable" keeps the payload where it is: the default is a copy in W&B's data folder, outside the run's own
+        # By default W&B copies the file to its data folder, outside the run's own.
         artifact.add_file(str(file), str(file.relative_to(folder)), policy="immutable", skip_cache=True)
-    there = False
+    sent = False
     try:
-        run.log_artifact(artifact, aliases=None if aliases is None else list(aliases))  # online, W&B asks the server about it
-        there = not run.offline
+        run.log_artifact(artifact, aliases=None if aliases is None else list(aliases))  # if online, W&B calls the server
+        sent = not run.offline
     finally:
-        if not there:
+        if not sent:
             for file in files:
                 run.save(str(file), base_path=run.dir, policy="end")

@@ -1,4 +1,4 @@
-"""The three algorithms in RL Zoo (https://github.com/DLR-RM/rl-baselines3-zoo): ``python -m crashalgos.zoo``."""
+"""Our algorithms in RL Zoo (https://github.com/DLR-RM/rl-baselines3-zoo): ``python -m crashalgos.zoo``."""
 
 from crashalgos.zoo.registration import register, settings_file
 

@@ -1,4 +1,4 @@
-"""The names under which RL Zoo finds the three algorithms. ``rl_zoo3`` is imported when they are registered."""
+"""Registers our algorithms in RL Zoo. ``rl_zoo3`` is imported when they are registered."""
 
 from pathlib import Path
 
@@ -6,15 +6,15 @@ from crashalgos.experiments.run.registry import algorithm_class, find_algorithm
 from crashalgos.experiments.run.settings import HYPERPARAMS
 from crashalgos.zoo.samplers import hyperparameters, sample_baseline_pg, sample_reinforce
 
-# The Zoo's name → the registry's. The Zoo's own `ppo` stays SB3's.
+#: Our algorithms' names in the Zoo → in our registry. The Zoo's `ppo` remains SB3's.
 NAMES = {"crash_reinforce": "reinforce", "crash_baseline_pg": "baseline-pg", "crash_ppo": "ppo"}
 
 
 def register() -> None:
     """
-    Make ``crash_reinforce``, ``crash_baseline_pg`` and ``crash_ppo`` known to RL Zoo in this process.
+    Registers ``crash_reinforce``, ``crash_baseline_pg`` and ``crash_ppo`` in RL Zoo, for this process.
 
-    :raises ModuleNotFoundError: without the extra ``crashalgos[zoo]``
+    :raises ModuleNotFoundError: if the extra ``crashalgos[zoo]`` is not installed
     """
     from rl_zoo3 import ALGOS
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
@@ -31,9 +31,11 @@ def register() -> None:
 
 def settings_file(zoo_name: str) -> Path:
     """
-    :param zoo_name: a name that :func:`register` gives
-    :return: the file of its tuned settings, one mapping an environment; the Zoo calls it ``--conf-file``
-    :raises ValueError: if it is none of the three
+    Finds the tuned settings of one of our algorithms.
+
+    :param zoo_name: a name that :func:`register` registers
+    :return: a YAML file with one mapping for each environment, for the Zoo's option ``--conf-file``
+    :raises ValueError: for any other name
     """
     if zoo_name not in NAMES:
         raise ValueError(f"`zoo_name` must be one of {', '.join(NAMES)}, got {zoo_name!r}")

@@ -1,4 +1,4 @@
-"""Where RL Zoo's Optuna searches: the spaces of REINFORCE and BaselinePG. PPO's is the Zoo's own."""
+"""The search spaces of REINFORCE and BaselinePG for RL Zoo's Optuna. PPO has the Zoo's own."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,15 +10,17 @@ from crashalgos.reinforce.reinforce import WEIGHTINGS
 if TYPE_CHECKING:
     from optuna import Trial
 
-NET_ARCHS = {"linear": [], "tiny": [64], "small": [64, 64], "medium": [256, 256]}
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
+_NET_ARCHS = {"linear": [], "tiny": [64], "small": [64, 64], "medium": [256, 256]}
+_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 
 def sample_reinforce(trial: "Trial", n_actions: int, n_envs: int, additional_args: Mapping[str, Any]) -> dict[str, Any]:
     """
+    Samples hyperparameters of REINFORCE.
+
     :param trial: Optuna's trial
     :param n_actions: not used
-    :param n_envs: copies of the environment: with fewer trajectories some of them would idle
+    :param n_envs: copies of the environment; a rollout has at least as many trajectories, so that no copy idles
     :param additional_args: not used
     :return: arguments of REINFORCE's constructor
     """
@@ -26,14 +28,16 @@ def sample_reinforce(trial: "Trial", n_actions: int, n_envs: int, additional_arg
     trial.suggest_categorical("weighting", list(WEIGHTINGS))
     trial.suggest_categorical("baseline", [None, "mean", "leave_one_out"])
     trial.suggest_categorical("normalize_weights", [False, True])
-    return _tell(trial)
+    return _record_arguments(trial)
 
 
 def sample_baseline_pg(trial: "Trial", n_actions: int, n_envs: int, additional_args: Mapping[str, Any]) -> dict[str, Any]:
     """
+    Samples hyperparameters of BaselinePG.
+
     :param trial: Optuna's trial
     :param n_actions: not used
-    :param n_envs: copies of the environment: with fewer trajectories some of them would idle
+    :param n_envs: copies of the environment; a rollout has at least as many trajectories, so that no copy idles
     :param additional_args: not used
     :return: arguments of BaselinePG's constructor
     """
@@ -44,15 +48,14 @@ def sample_baseline_pg(trial: "Trial", n_actions: int, n_envs: int, additional_a
     trial.suggest_int("value_batch_size_pow", 5, 10)
     trial.suggest_categorical("fit_value_first", [False, True])
     trial.suggest_categorical("normalize_advantage", [False, True])
-    return _tell(trial)
+    return _record_arguments(trial)
 
 
 def hyperparameters(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """
-    In the Zoo's terms the converter.
+    Converts a trial's parameters; the Zoo calls such a function a converter.
 
-    :param sampled_params: a trial's parameters: ``one_minus_x`` is 1 − x, ``x_pow`` is log₂ x, networks and activations
-        have names
+    :param sampled_params: the parameters: ``one_minus_x`` is 1 − x, ``x_pow`` is log₂ x; networks and activations have names
     :return: arguments of the algorithm's constructor
     """
     arguments: dict[str, Any] = {}
@@ -63,29 +66,23 @@ def hyperparameters(sampled_params: dict[str, Any]) -> dict[str, Any]:
             arguments[name.removesuffix("_pow")] = 2**value
         else:
             arguments[name] = value
-    net_arch, activation_fn = NET_ARCHS[arguments.pop("net_arch")], ACTIVATIONS[arguments.pop("activation_fn")]
+    net_arch, activation_fn = _NET_ARCHS[arguments.pop("net_arch")], _ACTIVATIONS[arguments.pop("activation_fn")]
     return arguments | {"policy_kwargs": {"net_arch": net_arch, "activation_fn": activation_fn}}
 
 
 def _suggest_common(trial: "Trial", n_envs: int) -> None:
-    """
-    :param trial: Optuna's trial
-    :param n_envs: copies of the environment
-    """
+    """Suggests the parameters that both algorithms have."""
     fewest_trajectories = max(4, n_envs)
     trial.suggest_float("learning_rate", 1e-4, 5e-2, log=True)
     trial.suggest_int("n_trajectories", fewest_trajectories, 16 * fewest_trajectories, log=True)
     trial.suggest_float("one_minus_gamma", 1e-4, 0.1, log=True)
     trial.suggest_float("ent_coef", 1e-8, 0.1, log=True)
-    trial.suggest_categorical("net_arch", list(NET_ARCHS))
-    trial.suggest_categorical("activation_fn", list(ACTIVATIONS))
+    trial.suggest_categorical("net_arch", list(_NET_ARCHS))
+    trial.suggest_categorical("activation_fn", list(_ACTIVATIONS))
 
 
-def _tell(trial: "Trial") -> dict[str, Any]:
-    """
-    :param trial: Optuna's trial, with all its parameters
-    :return: arguments of the algorithm's constructor; those that are not the parameter itself are attributes of the trial, too
-    """
+def _record_arguments(trial: "Trial") -> dict[str, Any]:
+    """Converts the trial's parameters, and records converted values as attributes of the trial."""
     arguments = hyperparameters(trial.params)
     for name, value in arguments.items():
         if name not in trial.params and name != "policy_kwargs":

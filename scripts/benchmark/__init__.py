@@ -1,4 +1,7 @@
 """
-How fast: contenders at the same settings (``workloads``), each in a process of its own (``worker``), taking turns
-(``contest``), what they come to (``tables``), and what they are held against (``plain_loop``, ``floor``).
+The speed harness, run from the repository's root by ``python -m scripts.benchmark``.
+
+``workloads`` says what is measured. ``participants`` are the programs that are timed, ``plain_loop`` and ``floor`` among
+them. ``worker`` is a participant's process, ``contest`` lets the processes take turns, ``tables`` writes the results.
+``guards`` measures one detail of the compiled mode, and is run alone.
 """

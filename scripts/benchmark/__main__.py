@@ -1,4 +1,4 @@
-"""How fast, beside SB3's PPO, SBX's PPO and a plain loop: ``python scripts/benchmark.py``."""
+"""Measures the speed of crashalgos, SB3's PPO, SBX's PPO and a plain loop: ``python -m scripts.benchmark``."""
 
 import dataclasses
 import sys
@@ -6,33 +6,46 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from scripts.benchmark.tables import Report
-    from scripts.benchmark.workloads import Workload
+import tyro
+from rich.console import Console
+from tqdm import tqdm
 
-# Each contender's process imports this file: what else it needs is imported in its functions, not to count as theirs.
+from crashalgos.experiments.comparison.markdown import terminal_table
+from crashalgos.experiments.run.folder import make_folder
+from scripts.benchmark import contest, workloads
+from scripts.benchmark.tables import (
+    JSON_FILE,
+    MARKDOWN_FILE,
+    NOTE,
+    Contest,
+    Report,
+    Table,
+    contest_table,
+    growth_table,
+    import_table,
+)
+from scripts.benchmark.workloads import IMPORT, PARTICIPANTS, Workload
 
 
 @dataclass
 class BenchmarkOptions:
-    """Steps per second, time to the first update and memory, at the same settings, the contenders taking turns."""
+    """Measures steps per second, time to the first update and memory, with the same settings for all contenders."""
 
     workloads: tuple[str, ...] = ()
-    """Which: cartpole-8, cartpole-1, pendulum-8, halfcheetah-4, cnn, reinforce-8, reinforce-20, import. By default all these.
+    """Any of cartpole-8, cartpole-1, pendulum-8, halfcheetah-4, cnn, reinforce-8, reinforce-20, import. By default all these.
     Besides, to compare vectorized envs: vec-envs, vec-envs-ppo, vec-envs-reinforce."""
     contenders: tuple[str, ...] = ()
     """Beside the reference: eager, compiled, sbx, floor; of vectorized envs: subproc, sync, async, envpool. By default all,
     SBX and EnvPool where they are installed."""
     repeats: int = 5
-    """How many timed trainings each contender has, after one that warms up."""
+    """How many timed runs each contender has, after one that warms up."""
     steps: int | None = None
-    """How many environment steps a training has at least: it ends with a rollout. By default some seconds' worth."""
+    """How many environment steps a run has at least; it ends with a rollout. By default it lasts some seconds."""
     growth: bool = False
-    """Measure besides how speed changes with the number of envs, the width of the network, and the number of trajectories."""
+    """Also measure how speed changes with the number of envs, the width of the network, and the number of trajectories."""
     growth_repeats: int = 2
-    """As repeats, for these."""
+    """How many timed runs each contender has with --growth, at each value."""
     threads: int | None = None
     """PyTorch's threads in each process. By default PyTorch's choice; JAX has its own."""
     device: str = "cpu"
@@ -42,35 +55,32 @@ class BenchmarkOptions:
 
 
 @dataclass
-class Planned:
+class PlannedContest:
     """
-    A contest to be held.
+    A contest that will be run.
 
     :param name: the workload's name, or what grows
-    :param value: to which value it grows; ``None`` where nothing does
-    :param workload: at what
-    :param contenders: who takes part
-    :param repeats: how many timed trainings each has
+    :param value: the value of what grows; ``None`` if nothing does
+    :param workload: the workload
+    :param participants: the participants' names
+    :param repeats: how many timed runs each participant has
     """
 
     name: str
     value: int | None
-    workload: "Workload"
-    contenders: tuple[str, ...]
+    workload: Workload
+    participants: tuple[str, ...]
     repeats: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
+    Runs the command.
+
     :param argv: the command line; by default the process's own
-    :return: the exit status: 1 if a contender failed, 2 for a mistake on the command line
+    :return: the exit status: 1 if a participant failed, 2 for a mistake on the command line, 130 after Ctrl-C
     """
-    import tyro
-
-    from crashalgos.experiments.run.folder import make_folder
-    from scripts.benchmark.tables import JSON_FILE, MARKDOWN_FILE, NOTE, Report
-
-    options = tyro.cli(BenchmarkOptions, prog="benchmark.py", args=argv)
+    options = tyro.cli(BenchmarkOptions, prog="python -m scripts.benchmark", args=argv)
     report = Report(settings=dataclasses.asdict(options) | {"out": str(options.out)})
     try:
         plan = make_plan(options, report.notes)
@@ -91,81 +101,84 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if report.failures() else 0
 
 
-def make_plan(options: BenchmarkOptions, notes: list[str]) -> list[Planned]:
+def make_plan(options: BenchmarkOptions, notes: list[str]) -> list[PlannedContest]:
     """
-    :param options: the command line
-    :param notes: gets what is left out, and why
-    :return: the contests
+    Plans the contests.
+
+    :param options: the options of the command line
+    :param notes: gets a line for each workload or participant that is left out
+    :return: the contests in the order in which they will be run
     :raises ValueError: for a mistake on the command line
     """
-    from scripts.benchmark import workloads as known
+    _check_counts(options)
+    names = options.workloads or (*workloads.WORKLOADS, IMPORT)
+    known = workloads.WORKLOADS | workloads.VEC_ENV_WORKLOADS
+    workloads.check_names("workload", names, (*known, IMPORT))
+    wanted = _installed_participants(options, names, notes)
 
+    def planned(name: str, value: int | None, workload: Workload, repeats: int) -> PlannedContest:
+        participants = tuple(one for one in workload.participants if one in wanted or one == workload.reference)
+        if value is not None:
+            participants = tuple(one for one in participants if one in workloads.GROWTH_PARTICIPANTS)
+        return PlannedContest(name, value, workloads.with_least_steps(workload, options.steps), participants, repeats)
+
+    plan = []
+    for name in dict.fromkeys(names):
+        if name == IMPORT:
+            continue
+        try:
+            workloads.check_available(known[name])
+        except ValueError as error:
+            notes.append(f"{name} is left out: {error}")
+        else:
+            plan.append(planned(name, None, known[name], options.repeats))
+    for what, by_value in workloads.GROWTH.items() if options.growth else ():
+        plan += [planned(what, value, workload, options.growth_repeats) for value, workload in by_value.items()]
+    return plan
+
+
+def _check_counts(options: BenchmarkOptions) -> None:
     for name in ("repeats", "growth_repeats", "steps", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    names = options.workloads or (*known.WORKLOADS, known.IMPORT)
-    workloads = known.WORKLOADS | known.MORE_WORKLOADS
-    known.check_names("workload", names, (*workloads, known.IMPORT))
-    wanted = options.contenders or tuple(known.CONTENDERS)
-    known.check_names("contender", wanted, known.CONTENDERS)
-    if "sbx" in wanted and not known.sbx_installed():
+
+
+def _installed_participants(options: BenchmarkOptions, workload_names: Sequence[str], notes: list[str]) -> tuple[str, ...]:
+    """Gives the participants that the command line asks for, without those that are not installed."""
+    wanted = options.contenders or tuple(PARTICIPANTS)
+    workloads.check_names("contender", wanted, PARTICIPANTS)
+    if "sbx" in wanted and not workloads.is_installed("sbx"):
         notes.append("SBX's PPO is left out, because it is not installed: pip install sbx-rl")
         wanted = tuple(name for name in wanted if name != "sbx")
-    if "envpool" in wanted and not known.envpool_installed():
-        if any(name in known.MORE_WORKLOADS for name in names):
+    if "envpool" in wanted and not workloads.is_installed("envpool"):
+        if any(name in workloads.VEC_ENV_WORKLOADS for name in workload_names):
             notes.append("EnvPool is left out, because it is not installed: pip install envpool")
         wanted = tuple(name for name in wanted if name != "envpool")
-
-    plan = []
-    for name in dict.fromkeys(names):
-        if name == known.IMPORT:
-            continue
-        workload = known.with_rollouts(workloads[name], options.steps)
-        try:
-            known.check_available(workload)
-        except ValueError as error:
-            notes.append(f"{name} is left out: {error}")
-            continue
-        contenders = tuple(one for one in workload.contenders if one in wanted or one == workload.reference)
-        plan.append(Planned(name, None, workload, contenders, options.repeats))
-    for what, by_value in known.GROWTH.items() if options.growth else ():
-        for value, workload in by_value.items():
-            contenders = tuple(one for one in workload.contenders if one in known.GROWING)
-            contenders = tuple(one for one in contenders if one in wanted or one == workload.reference)
-            plan.append(Planned(what, value, known.with_rollouts(workload, options.steps), contenders, options.growth_repeats))
-    return plan
+    return wanted
 
 
-def measure(plan: Sequence[Planned], options: BenchmarkOptions, report: "Report") -> None:
+def measure(plan: Sequence[PlannedContest], options: BenchmarkOptions, report: Report) -> None:
     """
-    Hold the contests. After each its table is printed, and the files hold what there is so far.
+    Runs the contests, and times the imports. After each, its table is printed and the report is written.
 
     :param plan: the contests
-    :param options: the command line
-    :param report: gets what they come to
+    :param options: the options of the command line
+    :param report: gets the results
     """
-    from rich.console import Console
-    from tqdm import tqdm
-
-    from crashalgos.experiments.comparison.markdown import terminal_table
-    from scripts.benchmark import contest as contests
-    from scripts.benchmark.tables import Contest, Table, contest_table, growth_table, import_table
-    from scripts.benchmark.workloads import CONTENDERS, IMPORT
-
     imports = ("stable_baselines3", "crashalgos") if IMPORT in (options.workloads or (IMPORT,)) else ()
-    total = sum(contests.n_turns(len(planned.contenders), planned.repeats) for planned in plan)
-    total += len(imports) * (contests.IMPORTS + 1)
+    total = sum(contest.n_turns(len(planned.participants), planned.repeats) for planned in plan)
+    total += len(imports) * (contest.N_IMPORTS + 1)
     log = options.out / "workers.log"
     log.unlink(missing_ok=True)
-    # Where nobody watches it move, a line every ten seconds is enough.
-    pace = 0.1 if sys.stderr.isatty() else 10.0
+    # In a file, a line every ten seconds is enough.
+    interval = 0.1 if sys.stderr.isatty() else 10.0
 
-    with tqdm(total=total, unit="turn", mininterval=pace) as bar:
+    with tqdm(total=total, unit="turn", mininterval=interval) as bar:
 
         @contextmanager
         def turn(name: str) -> Iterator[None]:
-            bar.set_description(CONTENDERS.get(name, name), refresh=sys.stderr.isatty())
+            bar.set_description(PARTICIPANTS.get(name, name), refresh=sys.stderr.isatty())
             yield
             bar.update()
 
@@ -176,20 +189,20 @@ def measure(plan: Sequence[Planned], options: BenchmarkOptions, report: "Report"
 
         for planned in plan:
             bar.set_postfix_str(planned.workload.title, refresh=False)
-            results = contests.contest(
-                planned.workload, planned.contenders, planned.repeats, log, options.threads, options.device, turn
+            results = contest.run_contest(
+                planned.workload, planned.participants, planned.repeats, log, options.threads, options.device, turn
             )
-            contest = Contest(planned.workload, results)
+            measured = Contest(planned.workload, results)
             if planned.value is None:
-                report.contests[planned.name] = contest
-                show(contest_table(contest))
+                report.contests[planned.name] = measured
+                show(contest_table(measured))
             else:
                 by_value = report.growth.setdefault(planned.name, {})
-                by_value[planned.value] = contest
+                by_value[planned.value] = measured
                 show(growth_table(planned.name, by_value))
         if imports:
             bar.set_postfix_str("import", refresh=False)
-            report.imports = contests.time_imports(imports, turn)
+            report.imports = contest.time_imports(imports, turn)
             show(import_table(report.imports))
 
 

@@ -1,4 +1,4 @@
-"""Contenders take turns: one process each, one of them at work at a time, in another order in each repeat."""
+"""Contests: participants, each in a process of its own, take turns in another order in each repeat."""
 
 import contextlib
 import multiprocessing
@@ -13,85 +13,89 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from scripts.benchmark.worker import Failure, Task, Training, Usage, work
+from scripts.benchmark.participants import TimedRun
+from scripts.benchmark.worker import Failure, Task, Usage, run_worker
 from scripts.benchmark.workloads import Workload
 
-#: How long one answer may take: a training, or an import and the making of a model
-SECONDS_TO_ANSWER = 900.0
-#: How often the time of an import is taken
-IMPORTS = 7
+#: Seconds that a process may take for one answer: a run, or its start with all imports
+ANSWER_TIMEOUT = 900.0
+#: How many times each import is timed
+N_IMPORTS = 7
 
-Name = TypeVar("Name")
-#: What is put around a turn, given who has it
+#: Makes the context of a turn from the name of the participant that has it
 Turn = Callable[[str], AbstractContextManager[Any]]
 
 
-class ContenderFailed(Exception):
-    """A contender's process has raised an error, died, or not answered."""
+class ParticipantFailed(Exception):
+    """A participant's process has raised an error, died, or not answered in time."""
 
 
 @dataclass
 class Result:
     """
-    What a contender came to at a workload.
+    A participant's measurements at one workload.
 
-    :param warm_up: the first training, which counts for nothing else than its first update
+    :param warm_up: the first run, of which only the first update counts
+    :param cold_first_update: seconds to the first update with an empty compiler cache; ``None`` without a compiler
     :param cold_memory_mb: the most memory of the process that compiled with an empty cache
-    :param cold_first_update: seconds to the first update where the compiler's cache was empty; ``None`` without a compiler
-    :param trainings: the timed ones, by repeat
-    :param usage: at the end
-    :param failure: why it did not get there
+    :param runs: the timed runs, one a repeat
+    :param usage: what the process had used at the end
+    :param failure: why the participant failed; ``None`` if it did not
     """
 
-    warm_up: Training | None = None
+    warm_up: TimedRun | None = None
     cold_first_update: float | None = None
     cold_memory_mb: float = 0.0
-    trainings: list[Training] = field(default_factory=list)
+    runs: list[TimedRun] = field(default_factory=list)
     usage: Usage | None = None
     failure: str | None = None
 
     @property
     def steps_per_second(self) -> float:
         """The median over the repeats."""
-        return statistics.median(training.steps_per_second for training in self.trainings)
+        return statistics.median(run.steps_per_second for run in self.runs)
 
     def seconds_per_rollout(self, part: str) -> float:
         """
+        Calculates the seconds of one rollout, or of one update.
+
         :param part: ``rollout_seconds`` or ``update_seconds``
-        :return: of one rollout, the median over the repeats
+        :return: the median over the repeats
         """
-        return statistics.median(getattr(training, part) / training.rollouts for training in self.trainings)
+        return statistics.median(getattr(run, part) / run.rollouts for run in self.runs)
 
     def ratios(self, reference: "Result") -> list[float]:
         """
-        :param reference: of the same contest
-        :return: how many times the reference's speed this one's was, pair by pair, in each repeat that both have finished
+        Divides the speed of each repeat by the reference's speed in the same repeat.
+
+        :param reference: the reference's result in the same contest
+        :return: one ratio for each repeat that both have finished
         """
-        pairs = zip(self.trainings, reference.trainings, strict=False)
+        pairs = zip(self.runs, reference.runs, strict=False)
         return [mine.steps_per_second / other.steps_per_second for mine, other in pairs]
 
 
 class Process(Protocol):
-    """A contender's process, seen from outside."""
+    """A participant's process, as a contest uses it."""
 
-    def ask(self, request: int | None = None) -> Any:
-        """
-        :param request: a number of rollouts, or ``None``
-        :return: the training, or the usage
-        """
+    def run(self, rollouts: int) -> TimedRun:
+        """Makes a run of so many rollouts."""
+
+    def usage(self) -> Usage:
+        """Says what the process has used so far."""
 
     def stop(self) -> None:
-        """End it."""
+        """Ends the process."""
 
 
-class ContenderProcess:
+class ParticipantProcess:
     """
-    Starts a process, which lives until :meth:`stop`.
+    A process that holds a participant from its start to :meth:`stop`.
 
-    :param task: what it is for
-    :raises ContenderFailed: if the contender cannot be made
+    :param task: what the process is for
+    :raises ParticipantFailed: if the participant cannot be made
     """
 
     def __init__(self, task: Task) -> None:
@@ -99,8 +103,8 @@ class ContenderProcess:
         self.connection, other_end = context.Pipe()
         # A daemon may have no processes of its own, as some vectorized envs do
         daemon = not task.workload.compares_vec_envs
-        self.process = context.Process(target=work, args=(task, other_end), name=task.contender, daemon=daemon)
-        # Ctrl-C reaches the whole process group: the process ignores it, from its birth on, and is stopped by this one.
+        self.process = context.Process(target=run_worker, args=(task, other_end), name=task.participant, daemon=daemon)
+        # Ctrl-C reaches the whole process group. The child is born ignoring it, and this process stops the child.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self.process.start()
@@ -113,30 +117,44 @@ class ContenderProcess:
             self.stop()
             raise
 
-    def ask(self, request: int | None = None) -> Any:
+    def run(self, rollouts: int) -> TimedRun:
         """
-        :param request: a number of rollouts, or ``None``
-        :return: the training, or the usage
-        :raises ContenderFailed: if there is no answer
+        Makes a run.
+
+        :param rollouts: how many rollouts it has
+        :return: its times
+        :raises ParticipantFailed: if there is no answer
         """
+        return self._ask(rollouts)
+
+    def usage(self) -> Usage:
+        """
+        Asks what the process has used so far.
+
+        :return: memory, threads and warnings
+        :raises ParticipantFailed: if there is no answer
+        """
+        return self._ask(None)
+
+    def _ask(self, request: int | None) -> Any:
         try:
             self.connection.send(request)
         except OSError:
-            raise ContenderFailed(self._how_it_ended()) from None
+            raise ParticipantFailed(self._explain_end()) from None
         return self._receive()
 
     def _receive(self) -> Any:
         try:
-            if not self.connection.poll(SECONDS_TO_ANSWER):
-                raise ContenderFailed(f"no answer within {SECONDS_TO_ANSWER:g} seconds")
+            if not self.connection.poll(ANSWER_TIMEOUT):
+                raise ParticipantFailed(f"no answer within {ANSWER_TIMEOUT:g} seconds")
             answer = self.connection.recv()
         except (EOFError, OSError):
-            raise ContenderFailed(self._how_it_ended()) from None
+            raise ParticipantFailed(self._explain_end()) from None
         if isinstance(answer, Failure):
-            raise ContenderFailed(answer.reason)
+            raise ParticipantFailed(answer.reason)
         return answer
 
-    def _how_it_ended(self) -> str:
+    def _explain_end(self) -> str:
         self.process.join(5.0)
         code = self.process.exitcode
         if code is None:
@@ -145,7 +163,7 @@ class ContenderProcess:
         return f"its process {how}"
 
     def stop(self) -> None:
-        """End the process and those that its compiler has started. There is nothing in them to be saved."""
+        """Kills the process and those that its compiler has started; they have nothing to save."""
         if self.process.pid is not None and hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -154,80 +172,9 @@ class ContenderProcess:
         self.connection.close()
 
 
-def rotated(names: Sequence[Name], repeat: int) -> list[Name]:
-    """
-    :param names: who takes part
-    :param repeat: 0, 1, …
-    :return: the order in which they do: everybody is first in turn
-    """
-    start = repeat % len(names) if names else 0
-    return [*names[start:], *names[:start]]
-
-
-def hold_contest(
-    contenders: Sequence[str],
-    repeats: int,
-    rollouts: int,
-    start: Callable[[str, Result], Process],
-    on_turn: Turn,
-) -> dict[str, Result]:
-    """
-    Each contender warms up with one training; then they take turns. One that fails takes no further part.
-
-    :param contenders: who takes part
-    :param repeats: how many timed trainings each has
-    :param rollouts: how many rollouts a training has
-    :param start: starts a contender's process, and notes in its result what the start has shown
-    :param on_turn: around each turn, with the contender's name
-    :return: what each came to
-    """
-    results = {name: Result() for name in contenders}
-    processes: dict[str, Process] = {}
-
-    def turn(name: str, take: Callable[[], None]) -> None:
-        with on_turn(name):
-            if results[name].failure is None:
-                try:
-                    take()
-                except ContenderFailed as failure:
-                    results[name].failure = str(failure)
-
-    def begin(name: str) -> None:
-        processes[name] = start(name, results[name])
-        results[name].warm_up = processes[name].ask(rollouts)
-
-    def train(name: str) -> None:
-        results[name].trainings.append(processes[name].ask(rollouts))
-
-    def look(name: str) -> None:
-        results[name].usage = processes[name].ask()
-
-    try:
-        for name in contenders:
-            turn(name, lambda name=name: begin(name))  # type: ignore[misc]
-        for repeat in range(repeats):
-            for name in rotated(contenders, repeat):
-                turn(name, lambda name=name: train(name))  # type: ignore[misc]
-        for name in contenders:
-            turn(name, lambda name=name: look(name))  # type: ignore[misc]
-    finally:
-        for process in processes.values():
-            process.stop()
-    return results
-
-
-def n_turns(n_contenders: int, repeats: int) -> int:
-    """
-    :param n_contenders: how many take part
-    :param repeats: how many timed trainings each has
-    :return: how many turns :func:`hold_contest` has
-    """
-    return n_contenders * (repeats + 2)
-
-
-def contest(
+def run_contest(
     workload: Workload,
-    contenders: Sequence[str],
+    participants: Sequence[str],
     repeats: int,
     log: Path,
     threads: int | None,
@@ -235,57 +182,129 @@ def contest(
     on_turn: Turn,
 ) -> dict[str, Result]:
     """
-    A contest of real processes. The compiled contender compiles twice: in a process that ends after its first update, with an
-    empty cache, and in the one that stays, with what the first has left there.
+    Runs a contest with real processes.
 
-    :param workload: at what
-    :param contenders: who takes part
-    :param repeats: how many timed trainings each has
+    The compiled participant compiles twice. Its first process starts with an empty cache and ends after one update; the
+    second, which stays, finds the filled cache.
+
+    :param workload: the workload
+    :param participants: the participants' names
+    :param repeats: how many timed runs each participant has
     :param log: the file that takes what the processes print
-    :param threads: PyTorch's threads; ``None``: what PyTorch takes
+    :param threads: PyTorch's threads; ``None``: PyTorch's default
     :param device: PyTorch's device
-    :param on_turn: around each turn, with the contender's name
-    :return: what each came to
+    :param on_turn: makes the context of each turn
+    :return: each participant's result
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as cache:
 
         def start(name: str, result: Result) -> Process:
             task = Task(name, workload, log, threads=threads, device=device)
             if name != "compiled":
-                return ContenderProcess(task)
+                return ParticipantProcess(task)
             task = replace(task, cache=Path(cache))
-            first = ContenderProcess(task)
+            cold = ParticipantProcess(task)
             try:
-                result.cold_first_update = first.ask(1).first_update_seconds
-                result.cold_memory_mb = first.ask().peak_mb
+                result.cold_first_update = cold.run(1).first_update_seconds
+                result.cold_memory_mb = cold.usage().peak_mb
             finally:
-                first.stop()
-            return ContenderProcess(task)
+                cold.stop()
+            return ParticipantProcess(task)
 
-        return hold_contest(contenders, repeats, workload.rollouts, start, on_turn)
+        return take_turns(participants, repeats, workload.rollouts, start, on_turn)
 
 
-def seconds_to_import(module: str) -> float:
+def take_turns(
+    participants: Sequence[str],
+    repeats: int,
+    rollouts: int,
+    start: Callable[[str, Result], Process],
+    on_turn: Turn,
+) -> dict[str, Result]:
     """
-    :param module: a module
-    :return: how long a new Python takes to import it and end
+    Starts all participants, lets each warm up with one run, and then times them in turns.
+
+    A participant that has failed keeps its turns, but does nothing in them.
+
+    :param participants: the participants' names
+    :param repeats: how many timed runs each participant has
+    :param rollouts: how many rollouts a run has
+    :param start: starts a participant's process, and may write into its result
+    :param on_turn: makes the context of each turn
+    :return: each participant's result
     """
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, capture_output=True, timeout=SECONDS_TO_ANSWER)
-    return time.perf_counter() - start
+    results = {name: Result() for name in participants}
+    processes: dict[str, Process] = {}
+
+    def warm_up(name: str) -> None:
+        processes[name] = start(name, results[name])
+        results[name].warm_up = processes[name].run(rollouts)
+
+    def time_run(name: str) -> None:
+        results[name].runs.append(processes[name].run(rollouts))
+
+    def read_usage(name: str) -> None:
+        results[name].usage = processes[name].usage()
+
+    def turn(name: str, action: Callable[[str], None]) -> None:
+        with on_turn(name):
+            if results[name].failure is None:
+                try:
+                    action(name)
+                except ParticipantFailed as failure:
+                    results[name].failure = str(failure)
+
+    try:
+        for name in participants:
+            turn(name, warm_up)
+        for repeat in range(repeats):
+            for name in _rotated(participants, repeat):
+                turn(name, time_run)
+        for name in participants:
+            turn(name, read_usage)
+    finally:
+        for process in processes.values():
+            process.stop()
+    return results
+
+
+def n_turns(n_participants: int, repeats: int) -> int:
+    """
+    Counts the turns of a contest.
+
+    :param n_participants: how many participants it has
+    :param repeats: how many timed runs each participant has
+    :return: a warm-up, the repeats and a last turn for each participant
+    """
+    return n_participants * (repeats + 2)
 
 
 def time_imports(modules: Sequence[str], on_turn: Turn) -> dict[str, list[float]]:
     """
-    :param modules: modules, which take turns; a first round, which fills the caches of the disk, is not counted
-    :param on_turn: around each turn, with the contender's name
-    :return: the seconds of each
+    Times imports of modules, which take turns. A first round fills the disk's caches and is not counted.
+
+    :param modules: the modules' names
+    :param on_turn: makes the context of each turn
+    :return: the seconds of each module's imports
     """
     seconds: dict[str, list[float]] = {module: [] for module in modules}
-    for repeat in range(-1, IMPORTS):
-        for module in rotated(modules, repeat):
+    for repeat in range(-1, N_IMPORTS):
+        for module in _rotated(modules, repeat):
             with on_turn(module):
-                taken = seconds_to_import(module)
+                taken = _seconds_to_import(module)
             if repeat >= 0:
                 seconds[module].append(taken)
     return seconds
+
+
+def _seconds_to_import(module: str) -> float:
+    """Measures how long a new Python takes to import a module and end."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, capture_output=True, timeout=ANSWER_TIMEOUT)
+    return time.perf_counter() - start
+
+
+def _rotated(names: Sequence[str], repeat: int) -> list[str]:
+    """Gives the order of a repeat, in which each participant is first in turn."""
+    start = repeat % len(names) if names else 0
+    return [*names[start:], *names[:start]]

@@ -1,4 +1,4 @@
-"""What is hard to undercut: the env alone, and the arithmetic of the update at the rate that a matrix product reaches."""
+"""A floor for PPO's time: the env alone, and the matrix products of the update at the best rate of one product."""
 
 import time
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-SECONDS_OF_PRODUCTS = 0.1
+_SECONDS_OF_PRODUCTS = 0.1
 
 
 @dataclass(frozen=True)
-class Product:
+class MatrixProduct:
     """
-    A product of matrices (m × k) · (k × n): what a layer does to a batch.
+    A matrix product (m × k) · (k × n), which is what a layer does with a batch.
 
-    :param m: places in the batch where the layer is applied
+    :param m: how many times the layer is applied in the batch
     :param k: inputs of the layer
     :param n: outputs of the layer
     :param hidden: whether the layer's inputs are another layer's outputs, and not observations
@@ -30,81 +30,91 @@ class Product:
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions."""
+        """Multiplications and additions of the forward pass."""
         return 2 * self.m * self.k * self.n
 
     @property
     def flops_with_backward(self) -> int:
-        """The same with the backward pass: a product of that size for the gradient of the weights, one for the inputs'."""
+        """Multiplications and additions of both passes: a product more for the weights' gradient, and one for the inputs'."""
         return self.flops * (3 if self.hidden else 2)
 
 
-def products(policy: Any, observations: Any, actions: th.Tensor) -> list[Product]:
+def forward_products(policy: Any, observations: Any, actions: th.Tensor) -> list[MatrixProduct]:
     """
-    :param policy: an actor-critic policy of SB3
-    :param observations: a batch
-    :param actions: a batch
-    :return: the product of every linear and convolutional layer that evaluates these actions
-    """
-    found: list[Product] = []
+    Lists the matrix products of one forward pass.
 
-    def note(layer: nn.Module, inputs: tuple[th.Tensor], output: th.Tensor) -> None:
+    :param policy: an actor-critic policy of SB3
+    :param observations: a batch of observations
+    :param actions: a batch of actions
+    :return: one product for each linear and convolutional layer that ``evaluate_actions`` applies
+    """
+    products: list[MatrixProduct] = []
+
+    def record(layer: nn.Module, inputs: tuple[th.Tensor], output: th.Tensor) -> None:
         hidden = inputs[0].requires_grad
         if isinstance(layer, nn.Linear):
-            found.append(Product(output.numel() // layer.out_features, layer.in_features, layer.out_features, hidden))
+            products.append(MatrixProduct(output.numel() // layer.out_features, layer.in_features, layer.out_features, hidden))
         elif isinstance(layer, nn.Conv2d):
             patch = layer.in_channels // layer.groups * layer.kernel_size[0] * layer.kernel_size[1]
-            found.append(Product(output.numel() // layer.out_channels, patch, layer.out_channels, hidden))
+            products.append(MatrixProduct(output.numel() // layer.out_channels, patch, layer.out_channels, hidden))
 
-    hooks = [layer.register_forward_hook(note) for layer in policy.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    hooks = [layer.register_forward_hook(record) for layer in policy.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
     try:
         policy.evaluate_actions(observations, actions)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return products
 
 
-def minibatch_products(model: Any) -> list[Product]:
+def minibatch_products(model: Any) -> list[MatrixProduct]:
     """
+    Lists the matrix products of a minibatch's forward pass.
+
     :param model: SB3's PPO
-    :return: the products of one forward pass of a minibatch
+    :return: one product for each layer
     """
     batch_size = model.batch_size
     observations, _ = model.policy.obs_to_tensor(np.stack([model.observation_space.sample() for _ in range(batch_size)]))
     actions = th.as_tensor(np.stack([model.action_space.sample() for _ in range(batch_size)]), device=model.device)
-    return products(model.policy, observations, actions)
+    return forward_products(model.policy, observations, actions)
 
 
-def update_flops(forward: list[Product], n_samples: int, batch_size: int, n_epochs: int) -> float:
+def update_flops(minibatch: list[MatrixProduct], n_samples: int, batch_size: int, n_epochs: int) -> float:
     """
-    :param forward: the products of one forward pass of a minibatch
+    Counts the floating-point operations of one update.
+
+    :param minibatch: the products of a minibatch's forward pass
     :param n_samples: steps of a rollout
     :param batch_size: steps of a minibatch
-    :param n_epochs: how often an update goes over the rollout
-    :return: forward and backward passes of one update
+    :param n_epochs: how many epochs an update has
+    :return: the operations of all forward and backward passes
     """
-    return sum(product.flops_with_backward for product in forward) * n_samples / batch_size * n_epochs
+    return sum(product.flops_with_backward for product in minibatch) * n_samples / batch_size * n_epochs
 
 
-def largest(found: list[Product]) -> Product:
+def largest_hidden(products: list[MatrixProduct]) -> MatrixProduct:
     """
-    :param found: products
-    :return: the largest one of a hidden layer
+    Finds the largest product of a hidden layer.
+
+    :param products: the products of a forward pass
+    :return: the one with the most operations
     """
-    return max((product for product in found if product.hidden), key=lambda product: product.flops)
+    return max((product for product in products if product.hidden), key=lambda product: product.flops)
 
 
-def matrix_rate(product: Product, device: th.device) -> float:
+def matrix_rate(product: MatrixProduct, device: th.device) -> float:
     """
-    :param product: its sizes
-    :param device: where
-    :return: flops per second of such products, at best
+    Measures how fast PyTorch calculates a product of this size.
+
+    :param product: the product
+    :param device: the device that calculates it
+    :return: floating-point operations per second, the best of several trials
     """
     left, right = th.rand(product.m, product.k, device=device), th.rand(product.k, product.n, device=device)
     result = left @ right
     best = float("inf")
-    end = time.perf_counter() + SECONDS_OF_PRODUCTS
+    end = time.perf_counter() + _SECONDS_OF_PRODUCTS
     while time.perf_counter() < end:
         synchronize(device)
         start = time.perf_counter()
@@ -115,11 +125,13 @@ def matrix_rate(product: Product, device: th.device) -> float:
     return product.flops / best
 
 
-def seconds_of_random_steps(env: VecEnv, n_steps: int) -> float:
+def time_random_steps(env: VecEnv, n_steps: int) -> float:
     """
-    :param env: stepped with random actions, which are drawn before the clock starts
-    :param n_steps: how many steps of every env
-    :return: how long that took
+    Times steps with random actions, which are drawn before the clock starts.
+
+    :param env: the vectorized env
+    :param n_steps: how many steps each env makes
+    :return: seconds
     """
     actions = [np.stack([env.action_space.sample() for _ in range(env.num_envs)]) for _ in range(n_steps)]
     start = time.perf_counter()
@@ -131,7 +143,9 @@ def seconds_of_random_steps(env: VecEnv, n_steps: int) -> float:
 
 def synchronize(device: th.device) -> None:
     """
-    :param device: if it is a GPU, wait for it
+    Waits until a GPU has finished its work.
+
+    :param device: PyTorch's device; nothing happens on a CPU
     """
     if device.type == "cuda":
         th.cuda.synchronize(device)

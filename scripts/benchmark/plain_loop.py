@@ -1,4 +1,4 @@
-"""REINFORCE as one would write it down without a library: one env, one network, one loop. The yardstick of ours."""
+"""REINFORCE written without a library: one env, one network, one loop. The reference of our REINFORCE's speed."""
 
 import gymnasium as gym
 import numpy as np
@@ -6,17 +6,19 @@ import torch as th
 from torch import nn
 from torch.distributions import Categorical
 
-# How strongly the fixed policy prefers the push that keeps the pole up: episodes of about 200 steps.
-PREFERENCE = 2.2
+# How strongly the fixed policy prefers the push that keeps the pole up: episodes have about 200 steps.
+_PREFERENCE = 2.2
 
 
 class PlainLoop:
     """
+    REINFORCE with reward-to-go weights and no baseline.
+
     :param env_id: an id of gymnasium, with flat observations and discrete actions
     :param n_trajectories: N
-    :param learning_rate: of Adam
+    :param learning_rate: Adam's learning rate
     :param gamma: discount factor
-    :param seed: of env and network
+    :param seed: seed of env and network
     """
 
     def __init__(
@@ -45,9 +47,9 @@ class PlainLoop:
     @th.no_grad()
     def collect(self) -> int:
         """
-        Play N episodes.
+        Collects N episodes.
 
-        :return: how many steps they had
+        :return: their number of steps together
         """
         self.observations, self.actions, self.returns = [], [], []
         for _ in range(self.n_trajectories):
@@ -61,11 +63,11 @@ class PlainLoop:
                 observation, reward, terminated, truncated, _ = self.env.step(action)
                 rewards.append(float(reward))
                 done = terminated or truncated
-            self.returns += discounted(rewards, self.gamma)
+            self.returns += discounted_returns(rewards, self.gamma)
         return len(self.actions)
 
     def train(self) -> None:
-        """One gradient step on −(1/N) Σ_j Σ_t ln π(a_t|s_t) · R_t."""
+        """Makes one gradient step on −(1/N) Σ_j Σ_t ln π(a_t|s_t) · R_t."""
         distribution = Categorical(logits=self.policy(th.from_numpy(np.stack(self.observations))))
         log_probs = distribution.log_prob(th.tensor(self.actions))
         loss = -(log_probs * th.tensor(self.returns)).sum() / self.n_trajectories
@@ -74,8 +76,10 @@ class PlainLoop:
         self.optimizer.step()
 
 
-def discounted(rewards: list[float], gamma: float) -> list[float]:
+def discounted_returns(rewards: list[float], gamma: float) -> list[float]:
     """
+    Calculates R_t = r_t + γ R_{t+1}.
+
     :param rewards: r_1, …, r_T
     :param gamma: discount factor
     :return: R_1, …, R_T
@@ -88,10 +92,12 @@ def discounted(rewards: list[float], gamma: float) -> list[float]:
     return returns[::-1]
 
 
-def fix_policy(policy: nn.Module) -> None:
+def set_fixed_weights(policy: nn.Module) -> None:
     """
-    Give it weights with which CartPole-v1 lasts about 200 steps: push to the side to which the pole leans or falls, with
-    a chance that the lean decides. One path through the network says that; the other weights are zero, which costs as much.
+    Gives a policy weights with which CartPole-v1 lasts about 200 steps.
+
+    It prefers the side to which the pole leans or falls. One path through the network calculates that; all other weights
+    are 0, which costs the same time.
 
     :param policy: its linear layers, in order, are the two hidden ones and that of the logits
     """
@@ -102,4 +108,4 @@ def fix_policy(policy: nn.Module) -> None:
         # The pole's angle and angular velocity
         first.weight[0, 2:4] = 1.0
         second.weight[0, 0] = 1.0
-        logits.weight[:, 0] = th.tensor([-PREFERENCE, PREFERENCE])
+        logits.weight[:, 0] = th.tensor([-_PREFERENCE, _PREFERENCE])

@@ -1,3 +1,5 @@
+"""The speed harness: its contests, its participants, its command line and its files."""
+
 import contextlib
 import json
 import os
@@ -5,9 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -17,53 +18,55 @@ import torch as th
 from stable_baselines3 import PPO as SB3PPO
 
 from crashalgos import REINFORCE
-from scripts.benchmark import contest, floor, tables, worker, workloads
-from scripts.benchmark.contest import ContenderFailed, ContenderProcess, Result, hold_contest
-from scripts.benchmark.plain_loop import PlainLoop, discounted, fix_policy
-from scripts.benchmark.worker import Task, Training, Usage, make_contender
-from tests.helpers.paths import HELPERS
+from scripts.benchmark import __main__ as benchmark
+from scripts.benchmark import contest, floor, tables, workloads
+from scripts.benchmark.contest import ParticipantFailed, ParticipantProcess, Result, take_turns
+from scripts.benchmark.participants import ModelParticipant, PlainParticipant, TimedRun, make_participant
+from scripts.benchmark.plain_loop import PlainLoop, discounted_returns, set_fixed_weights
+from scripts.benchmark.worker import Task, Usage
+from tests.helpers.paths import HELPERS, ROOT
 
-Script = Callable[[str], ModuleType]
-
-TINY = workloads.ppo("tiny", "CartPole-v1", n_envs=2, rollouts=1, samples=64, n_epochs=2)
+TINY = workloads.ppo_workload("tiny", "CartPole-v1", n_envs=2, rollouts=1, samples=64, n_epochs=2)
 
 
 class FakeProcess:
-    """A contender on a machine that is twice as fast in each round as in the one before."""
+    """A participant on a machine whose speed doubles with each run."""
 
     order: list[str]
     stopped: list[str]
 
-    def __init__(self, name: str, speeds: list[float], fails_at: int | None = None, error: type = ContenderFailed) -> None:
+    def __init__(self, name: str, speeds: list[float], fails_at: int | None = None, error: type = ParticipantFailed) -> None:
         self.name, self.speeds, self.fails_at, self.error = name, speeds, fails_at, error
         self.turn = -1
 
-    def ask(self, request: int | None = None) -> Any:
-        if request is None:
-            return Usage(100.0, 1, [])
+    def run(self, rollouts: int) -> TimedRun:
         type(self).order.append(self.name)
         self.turn += 1
         if self.turn == self.fails_at:
             raise self.error("out of order")
         speed = self.speeds[self.turn] * 2**self.turn
-        return Training(100, 100 / speed, request, 0.4, 0.6, 0.5)
+        return TimedRun(100, 100 / speed, rollouts, 0.4, 0.6, 0.5)
+
+    def usage(self) -> Usage:
+        return Usage(100.0, 1, [])
 
     def stop(self) -> None:
         type(self).stopped.append(self.name)
 
 
 @pytest.fixture
-def fakes() -> Iterator[Callable[..., dict[str, Result]]]:
+def fakes() -> Callable[..., dict[str, Result]]:
+    """A function that runs a contest of fake processes."""
     FakeProcess.order, FakeProcess.stopped = [], []
 
-    def hold(repeats: int, *processes: FakeProcess) -> dict[str, Result]:
+    def run(repeats: int, *processes: FakeProcess) -> dict[str, Result]:
         by_name = {process.name: process for process in processes}
-        return hold_contest(list(by_name), repeats, 1, lambda name, _: by_name[name], contextlib.nullcontext)
+        return take_turns(list(by_name), repeats, 1, lambda name, _: by_name[name], contextlib.nullcontext)
 
-    yield hold
+    return run
 
 
-def test_contenders_take_turns_and_ratios_are_those_of_each_repeat(fakes: Callable[..., dict[str, Result]]) -> None:
+def test_participants_take_turns_and_ratios_are_those_of_each_repeat(fakes: Callable[..., dict[str, Result]]) -> None:
     reference = FakeProcess("sb3", [1.0, 100.0, 100.0, 100.0])
     results = fakes(3, reference, FakeProcess("eager", [0.0001, 300.0, 200.0, 250.0]), FakeProcess("floor", [1.0] * 4))
     warm_up, *repeats = (FakeProcess.order[i : i + 3] for i in range(0, 12, 3))
@@ -76,12 +79,12 @@ def test_contenders_take_turns_and_ratios_are_those_of_each_repeat(fakes: Callab
     assert sorted(FakeProcess.stopped) == ["eager", "floor", "sb3"]
 
 
-def test_one_that_fails_takes_no_further_part(fakes: Callable[..., dict[str, Result]]) -> None:
+def test_a_participant_that_fails_runs_no_more(fakes: Callable[..., dict[str, Result]]) -> None:
     results = fakes(3, FakeProcess("sb3", [1.0] * 4), FakeProcess("eager", [2.0] * 4, fails_at=2))
     assert results["eager"].failure == "out of order" and results["sb3"].failure is None
-    assert FakeProcess.order.count("eager") == 3 and len(results["sb3"].trainings) == 3
+    assert FakeProcess.order.count("eager") == 3 and len(results["sb3"].runs) == 3
     assert results["eager"].ratios(results["sb3"]) == [2.0]
-    row = tables.contest_row(tables.Contest(TINY, results).row("eager"))
+    row = tables.contest_row(tables.Contest(TINY, results).figures("eager"))
     assert row[:2] == ("crashalgos, eager", "failed: out of order") and len(row) == 7
 
 
@@ -97,7 +100,7 @@ def test_the_arithmetic_of_an_update() -> None:
     # Actor and critic: 4 → 8 → 16 → 2 and 4 → 8 → 16 → 1.
     sizes = [(8, 4, 8, False)] * 2 + [(8, 8, 16, True)] * 2 + [(8, 16, 1, True), (8, 16, 2, True)]
     assert sorted((p.m, p.k, p.n, p.hidden) for p in forward) == sorted(sizes)
-    largest = floor.largest(forward)
+    largest = floor.largest_hidden(forward)
     assert (largest.k, largest.n) == (8, 16)
     # One sample forwards: 2·2·4·8 = 128 in the first layers, 2·2·8·16 = 512 in the second, 2·16·(2 + 1) = 96 in the heads.
     # With the backward pass: 2·128 + 3·512 + 3·96 = 2080, and 3 epochs go over 32 samples.
@@ -117,8 +120,8 @@ def test_the_arithmetic_of_a_convolution() -> None:
             return self.layer(observations)
 
     # 20 × 20 places a picture, each with a patch of 4·8·8 numbers
-    expected = floor.Product(3 * 400, 256, 32, hidden=False)
-    assert floor.products(Policy(), th.zeros(3, 4, 84, 84), th.zeros(3)) == [expected]
+    expected = floor.MatrixProduct(3 * 400, 256, 32, hidden=False)
+    assert floor.forward_products(Policy(), th.zeros(3, 4, 84, 84), th.zeros(3)) == [expected]
     assert expected.flops == 2 * 1200 * 256 * 32
 
 
@@ -136,7 +139,7 @@ def test_the_plain_loop_makes_the_step_of_reinforce() -> None:
     loop.observations = list(np.asarray(sample.observations, dtype=np.float32).reshape(-1, 4))
     loop.actions = [int(action) for action in np.asarray(sample.actions).flatten()]
     lengths = np.asarray(sample.lengths)
-    loop.returns = [r for length in lengths for r in discounted([1.0] * int(length), 0.99)]
+    loop.returns = [r for length in lengths for r in discounted_returns([1.0] * int(length), 0.99)]
     loop.train()
     for name, value in loop.policy.state_dict().items():
         step = value - before[name]
@@ -146,14 +149,14 @@ def test_the_plain_loop_makes_the_step_of_reinforce() -> None:
 
 def test_returns_of_the_plain_loop() -> None:
     # R_3 = 4, R_2 = 2 + 4/2, R_1 = 1 + 4/2
-    assert discounted([1.0, 2.0, 4.0], 0.5) == [3.0, 4.0, 4.0]
+    assert discounted_returns([1.0, 2.0, 4.0], 0.5) == [3.0, 4.0, 4.0]
 
 
 def test_the_fixed_policy_is_the_same_for_all_and_lasts_about_200_steps() -> None:
     loop = PlainLoop("CartPole-v1", n_trajectories=1)
     model = REINFORCE("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [64, 64]}, device="cpu")
     for policy in (loop.policy, model.policy):
-        fix_policy(policy)
+        set_fixed_weights(policy)
     observations = th.randn(20, 4)
     with th.no_grad():
         probs = loop.policy(observations).softmax(dim=-1)
@@ -173,25 +176,25 @@ def test_the_fixed_policy_is_the_same_for_all_and_lasts_about_200_steps() -> Non
     assert 160 < steps / 200 < 240
 
 
-def test_steps_of_the_sample_count(tmp_path: Path) -> None:
-    contender = make_contender(Task("eager", workloads.reinforce(4, n_trajectories=5), tmp_path / "log"))
-    assert isinstance(contender, worker.ModelContender)
-    training = contender.train(1)
-    model = contender.model
-    assert training.steps == model.rollout_buffer.size() == sum(model.rollout_buffer.lengths) < model.num_timesteps
-    assert training.rollouts == 1 and 0 < training.first_update_seconds <= training.seconds
+def test_steps_of_the_sample_count() -> None:
+    participant = make_participant("eager", workloads.reinforce_workload(4, n_trajectories=5))
+    assert isinstance(participant, ModelParticipant)
+    run = participant.run(1)
+    model = participant.model
+    assert run.steps == model.rollout_buffer.size() == sum(model.rollout_buffer.lengths) < model.num_timesteps
+    assert run.rollouts == 1 and 0 < run.first_update_seconds <= run.seconds
     # Nothing of the measurement stays on the model.
     assert not {"train", "collect_rollouts"} & set(vars(model))
 
-    plain = make_contender(Task("plain", workloads.reinforce(4, n_trajectories=2), tmp_path / "log"))
-    assert isinstance(plain, worker.PlainContender)
-    assert plain.train(1).steps == len(plain.loop.actions)
+    plain = make_participant("plain", workloads.reinforce_workload(4, n_trajectories=2))
+    assert isinstance(plain, PlainParticipant)
+    assert plain.run(1).steps == len(plain.loop.actions)
 
 
-def test_a_small_benchmark(load_script: Script, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_benchmark(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(workloads.WORKLOADS, "tiny", TINY)
     command = ["--workloads", "tiny", "--contenders", "eager", "--repeats", "2", "--steps", "65", "--threads", "1"]
-    assert load_script("benchmark").main([*command, "--out", str(tmp_path)]) == 0
+    assert benchmark.main([*command, "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert {"cpu", "cores", "versions", "git_commit"} <= set(content["machine"])
     assert content["settings"]["repeats"] == 2
@@ -211,22 +214,22 @@ def test_a_small_benchmark(load_script: Script, monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.slow
 def test_processes_that_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.syspath_prepend(HELPERS)
-    workload = workloads.ppo("failing", "failing_env:Failing-v0", n_envs=1, rollouts=1, samples=64, n_epochs=1)
+    workload = workloads.ppo_workload("failing", "failing_env:Failing-v0", n_envs=1, rollouts=1, samples=64, n_epochs=1)
     log = tmp_path / "log"
-    results = contest.contest(workload, ("sb3", "eager", "floor"), 1, log, 1, "cpu", contextlib.nullcontext)
+    results = contest.run_contest(workload, ("sb3", "eager", "floor"), 1, log, 1, "cpu", contextlib.nullcontext)
     assert results["eager"].failure == "RuntimeError: this env fails"
     assert results["floor"].failure == "its process ended with exit status 3"
-    assert results["sb3"].failure is None and len(results["sb3"].trainings) == 1
+    assert results["sb3"].failure is None and len(results["sb3"].runs) == 1
     assert "RuntimeError: this env fails" in log.read_text(encoding="utf-8")
 
 
-def test_nothing_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(contest, "SECONDS_TO_ANSWER", 0.01)
-    stopped: list[ContenderProcess] = []
-    stop = ContenderProcess.stop
-    monkeypatch.setattr(ContenderProcess, "stop", lambda self: (stop(self), stopped.append(self)))
-    with pytest.raises(ContenderFailed, match=r"no answer within 0\.01 seconds"):
-        ContenderProcess(Task("sb3", TINY, tmp_path / "log"))
+def test_an_answer_has_a_time_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(contest, "ANSWER_TIMEOUT", 0.01)
+    stopped: list[ParticipantProcess] = []
+    stop = ParticipantProcess.stop
+    monkeypatch.setattr(ParticipantProcess, "stop", lambda self: (stop(self), stopped.append(self)))
+    with pytest.raises(ParticipantFailed, match=r"no answer within 0\.01 seconds"):
+        ParticipantProcess(Task("sb3", TINY, tmp_path / "log"))
     assert not stopped[0].process.is_alive()
 
 
@@ -241,16 +244,15 @@ def test_nothing_waits_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ("--growth-repeats 0", "--growth-repeats must be at least 1, got 0"),
     ],
 )
-def test_mistakes(load_script: Script, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, message: str) -> None:
-    assert load_script("benchmark").main([*command.split(), "--out", str(tmp_path / "out")]) == 2
+def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path, command: str, message: str) -> None:
+    assert benchmark.main([*command.split(), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"benchmark.py: error: {message}") and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_measured_is_left_out_and_named(load_script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    benchmark = load_script("benchmark")
-    monkeypatch.setattr(workloads, "sbx_installed", lambda: False)
+def test_unavailable_workloads_and_participants_are_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workloads, "is_installed", lambda module: module != "sbx")
 
     def check_available(workload: workloads.Workload) -> None:
         if "HalfCheetah" in workload.env:
@@ -263,20 +265,16 @@ def test_what_cannot_be_measured_is_left_out_and_named(load_script: Script, monk
         "SBX's PPO is left out, because it is not installed: pip install sbx-rl",
         'halfcheetah-4 is left out: pip install "crashalgos[envs]"',
     ]
-    contenders = {planned.name: planned.contenders for planned in plan}
-    assert contenders["cartpole-8"] == ("sb3", "eager", "compiled", "floor")
-    assert contenders["reinforce-20"] == ("plain", "eager", "compiled")
-    assert contenders["envs"] == contenders["hidden width"] == ("sb3", "eager", "compiled")
+    participants = {planned.name: planned.participants for planned in plan}
+    assert participants["cartpole-8"] == ("sb3", "eager", "compiled", "floor")
+    assert participants["reinforce-20"] == ("plain", "eager", "compiled")
+    assert participants["envs"] == participants["hidden width"] == ("sb3", "eager", "compiled")
     grown = [(planned.name, planned.value) for planned in plan if planned.value is not None]
     assert [value for name, value in grown if name == "envs"] == [1, 2, 4, 8, 16, 32, 64]
     assert all(planned.repeats == (5 if planned.value is None else 2) for planned in plan)
 
 
-def test_an_interrupt_is_one_line(
-    load_script: Script, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    benchmark = load_script("benchmark")
-
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -288,24 +286,23 @@ def test_an_interrupt_is_one_line(
 
 @pytest.mark.slow
 def test_ctrl_c_ends_every_process(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, str(root / "scripts" / "benchmark.py"), "--workloads", "cartpole-8", "--out", str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(root)},
+        [sys.executable, "-m", "scripts.benchmark", "--workloads", "cartpole-8", "--out", str(tmp_path)],
+        cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # What runs in a shell's background inherits that Ctrl-C is ignored; what a person starts does not
+        # A shell's background process ignores Ctrl-C, and its children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 120
-        # A contender's process makes this file.
+        # A participant's process makes this file.
         while not (tmp_path / "workers.log").exists():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        # As a terminal does it: to the whole group.
+        # A terminal sends Ctrl-C to the whole group.
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -322,36 +319,35 @@ def test_imports_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
         order.append(module)
         return {"a": 2.0, "b": 3.0}[module]
 
-    monkeypatch.setattr(contest, "seconds_to_import", seconds_to_import)
+    monkeypatch.setattr(contest, "_seconds_to_import", seconds_to_import)
     seconds = contest.time_imports(("a", "b"), contextlib.nullcontext)
-    assert seconds == {"a": [2.0] * contest.IMPORTS, "b": [3.0] * contest.IMPORTS}
+    assert seconds == {"a": [2.0] * contest.N_IMPORTS, "b": [3.0] * contest.N_IMPORTS}
     assert order[:6] == ["b", "a", "a", "b", "b", "a"]
     assert tables.import_table(seconds).rows[1] == ("import b", "1.50 (1.50 to 1.50)", "3.000")
 
 
 def test_everything_is_shown_and_written(
-    load_script: Script,
     fakes: Callable[..., dict[str, Result]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    held: list[tuple[str, int, int]] = []
+    contests: list[tuple[str, int, int]] = []
 
-    def contested(workload: workloads.Workload, contenders: tuple[str, ...], repeats: int, *_: Any) -> dict[str, Result]:
-        held.append((workload.title, workload.rollouts, repeats))
-        # The compiled one fails where there are two envs.
+    def run_contest(workload: workloads.Workload, names: tuple[str, ...], repeats: int, *_: Any) -> dict[str, Result]:
+        contests.append((workload.title, workload.rollouts, repeats))
+        # The compiled participant fails with two envs.
         fails_at = 1 if workload.n_envs == 2 else None
-        processes = [FakeProcess(name, [100.0, 100.0, 100.0]) for name in contenders if name != "compiled"]
+        processes = [FakeProcess(name, [100.0, 100.0, 100.0]) for name in names if name != "compiled"]
         return fakes(repeats, *processes, FakeProcess("compiled", [250.0] * 3, fails_at))
 
-    monkeypatch.setattr(contest, "contest", contested)
-    monkeypatch.setattr(contest, "seconds_to_import", lambda module: 2.0)
+    monkeypatch.setattr(contest, "run_contest", run_contest)
+    monkeypatch.setattr(contest, "_seconds_to_import", lambda module: 2.0)
     monkeypatch.setattr(workloads, "WORKLOADS", {"cartpole-8": workloads.WORKLOADS["cartpole-8"]})
     monkeypatch.setattr(workloads, "GROWTH", {"envs": {n: workloads.GROWTH["envs"][n] for n in (1, 2)}})
     command = ["--growth", "--growth-repeats", "1", "--repeats", "2", "--out", str(tmp_path)]
-    assert load_script("benchmark").main(command) == 1
-    assert held == [
+    assert benchmark.main(command) == 1
+    assert contests == [
         ("PPO, CartPole-v1, 8 envs × 256", 5, 2),
         ("PPO, CartPole-v1, 1 env", 2, 1),
         ("PPO, CartPole-v1, 2 envs", 2, 1),
@@ -367,4 +363,4 @@ def test_everything_is_shown_and_written(
     content = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
     assert content["failures"] == [failure]
     assert content["growth"]["envs"]["1"]["contenders"]["compiled"]["ratio"]["each"] == [2.5]
-    assert content["import_seconds"]["crashalgos"] == [2.0] * contest.IMPORTS
+    assert content["import_seconds"]["crashalgos"] == [2.0] * contest.N_IMPORTS

@@ -1,4 +1,4 @@
-"""What the comparison with SB3's own tests says of their results. (`make test-sb3` runs them.)"""
+"""The report of ``scripts/test_sb3.py``; ``make test-sb3`` runs SB3's tests themselves."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import pytest
 
 
 def results(built: int = 1, **outcomes: str) -> dict[str, Any]:
+    """The results of a side, in which each test has built so many PPOs."""
     return dict(
         outcomes=outcomes,
         built={test: built for test in outcomes if built},
@@ -35,7 +36,7 @@ def test_report(load_script, capsys, ours, status, line):
     assert line in capsys.readouterr().out
 
 
-def test_the_last_line_counts_what_ran_with_ours(load_script, capsys):
+def test_the_last_line_counts_our_outcomes(load_script, capsys):
     load_script("test_sb3").report(SB3S, results(a="passed", b="passed", c="skipped"))
     assert capsys.readouterr().out.splitlines()[-1] == "SB3's tests with our PPO: 2 passed, 0 failed, 1 skipped"
 

@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from crashalgos.experiments.run.config import RunConfig
 from crashalgos.experiments.run.folder import claimed
 from crashalgos.experiments.run.registry import algorithm_class
-from crashalgos.experiments.run.settings import constructor_parameters
+from crashalgos.experiments.run.settings import constructor_parameters, load_settings
 from tests.helpers.paths import ROOT
 
 Load = Callable[[str], ModuleType]
@@ -26,6 +28,7 @@ def train(load_script: Load) -> ModuleType:
 
 
 def config(train: ModuleType, *arguments: str) -> Any:
+    """Reads the configuration from a command line."""
     return train.read_arguments(list(arguments))
 
 
@@ -47,11 +50,9 @@ def test_one_run(train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_defaults_are_the_tuned_settings(train: ModuleType) -> None:
-    from crashalgos.experiments.run.settings import load_settings
-
     for algo in ("ppo", "reinforce", "ars"):
         assert config(train, "--algo", algo).settings == load_settings(algo, "CartPole-v1")
-    # VecNormalize's own arguments survive, unless the option says otherwise.
+    # The arguments of VecNormalize stay, unless --no-normalize is given.
     assert config(train, "--algo", "ars", "--env", "Acrobot-v1").settings == load_settings("ars", "Acrobot-v1")
     assert config(train, "--algo", "ars", "--env", "Acrobot-v1", "--no-normalize").settings.normalize is False
 
@@ -67,7 +68,7 @@ def test_options_are_typed(train: ModuleType) -> None:
     assert hyperparameters["normalize_advantage"] is False
     assert hyperparameters["policy_kwargs"] == {"net_arch": [16, 16], "activation_fn": "relu"}
     assert config(train, "--algo", "reinforce", "--baseline", "10").settings.hyperparameters["baseline"] == 10.0
-    # What is the class's default may be left out.
+    # The class's default may be left out.
     assert config(train, "--algo", "reinforce", "--baseline", "None").settings.hyperparameters.get("baseline") is None
 
 
@@ -146,7 +147,7 @@ def test_an_output_folder_that_cannot_be_written_to(
 
 
 @pytest.mark.parametrize("arguments", ["--n-steps many", "--no-such-option 3", "--algo"])
-def test_what_is_no_option_is_refused(arguments: str, train: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_option_is_an_error(arguments: str, train: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         train.main(arguments.split())
     assert exit_.value.code == 2
@@ -158,6 +159,9 @@ def test_help_has_every_option_of_the_algorithm(train: ModuleType, capsys: pytes
         train.main(["--algo", "baseline-pg", "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
+    options = [field.name.replace("_", "-") for field in fields(RunConfig)]
+    without = {"settings", "folder", "variant", "n-updates"}
+    assert {option for option in options if f"--{option}" not in text} == without
     for option in ("--algo", "--env", "--seed", "--horizon", "--output", "--value-learning-rate", "--fit-value-first"):
         assert option in text
     assert "Discount factor" in text
@@ -166,9 +170,7 @@ def test_help_has_every_option_of_the_algorithm(train: ModuleType, capsys: pytes
     assert "A callable baseline is for Python only." in words
 
 
-def test_the_same_command_reads_a_run_that_has_finished(
-    train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_same_command_reads_a_finished_run(train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = "--n-timesteps 64 --n-steps 8 --batch-size 64 --eval-freq 64 --eval-episodes 1 --no-track --no-progress-bar"
     arguments = [*options.split(), "--output", str(tmp_path / "run")]
     assert train.main(arguments) == 0
@@ -181,10 +183,10 @@ def test_the_same_command_reads_a_run_that_has_finished(
     assert "settings.hyperparameters.gamma was 0.98, is 0.5" in error and "checkpoint_freq was 25000, is 0" in error
 
 
-def test_a_folder_in_use_is_a_mistake(
+def test_a_folder_in_use_is_exit_status_2(
     train: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("crashalgos.experiments.run.folder.SECONDS_TO_LET_GO", 0.1)
+    monkeypatch.setattr("crashalgos.experiments.run.folder.LOCK_TIMEOUT_SECONDS", 0.1)
     with claimed(tmp_path, {}, ()):
         assert train.main(["--no-track", "--output", str(tmp_path)]) == 2
     assert (
@@ -207,7 +209,7 @@ def test_a_full_disk_is_one_line(
 
 
 @pytest.mark.parametrize(("saved", "resumes"), [(True, True), (True, False), (False, False)])
-def test_an_interrupted_run_claims_nothing_that_is_not_there(
+def test_an_interrupted_run_names_only_files_that_exist(
     saved: bool, resumes: bool, train: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(config: Any) -> None:

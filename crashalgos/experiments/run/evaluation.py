@@ -1,4 +1,4 @@
-"""Evaluation on a fixed grid of environment steps, the same for every algorithm."""
+"""Evaluation at fixed environment steps, the same for every algorithm."""
 
 import copy
 import csv
@@ -20,23 +20,25 @@ from stable_baselines3.common.utils import set_random_seed
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
 from crashalgos.common.files import write_csv
-from crashalgos.common.random_state import undisturbed
+from crashalgos.common.random_state import preserved_random_state
 from crashalgos.common.trajectory_sampler import ENDLESS_TRAJECTORY_STEPS
 from crashalgos.resume.renewable_vec_env import renew
 
 MODES = ("deterministic", "stochastic")
-COLUMNS = ("step", "num_timesteps", "seconds", "mode", "episode", "return", "length")
+_COLUMNS = ("step", "num_timesteps", "seconds", "mode", "episode", "return", "length")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """
-    :param step: the grid's step
-    :param num_timesteps: the steps that the training had taken, at least ``step``
-    :param seconds: the training's wall time then
-    :param mode: whether the actions were the distribution's mode ("deterministic") or drawn from it ("stochastic")
-    :param returns: each episode's return, raw rewards
-    :param lengths: each episode's length
+    One evaluation: some episodes of the current policy in one mode.
+
+    :param step: the environment step at which it was due
+    :param num_timesteps: the environment steps that training had taken, at least ``step``
+    :param seconds: the wall time of training until then
+    :param mode: "deterministic" for the mode of the action distribution, "stochastic" for actions drawn from it
+    :param returns: each episode's return, from raw rewards
+    :param lengths: each episode's length in steps
     """
 
     step: int
@@ -53,7 +55,11 @@ class Evaluation:
 
 
 class Clock(BaseCallback):
-    """The training's wall time. First in the list, it leaves out W&B's start and finish, but not its part of each log call."""
+    """
+    Measures the wall time of training.
+
+    As the first callback it leaves out W&B's start and finish, but not W&B's part of each log call.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,12 +68,12 @@ class Clock(BaseCallback):
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training so far, that of a process that was killed included up to its last checkpoint."""
+        """Wall time of training so far, in seconds; of a killed process the time until its last checkpoint."""
         return self._before + (0.0 if self._start is None else time.perf_counter() - self._start)
 
     @contextmanager
-    def stopped(self) -> Iterator[None]:
-        """The block takes no time."""
+    def paused(self) -> Iterator[None]:
+        """Stops the clock while the block runs."""
         self._before, self._start = self.seconds, None
         yield
         self._start = time.perf_counter()
@@ -83,11 +89,19 @@ class Clock(BaseCallback):
         self._before, self._start = self.seconds, None
 
     def state_dict(self) -> dict[str, Any]:
-        """:return: the time so far"""
+        """
+        Gives what a checkpoint keeps.
+
+        :return: the time so far
+        """
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """:param state: what ``state_dict`` gave"""
+        """
+        Restores the time.
+
+        :param state: from ``state_dict``
+        """
         self._before = state["seconds"]
         if self._start is not None:
             self._start = time.perf_counter()
@@ -95,21 +109,20 @@ class Clock(BaseCallback):
 
 class EvaluationCallback(BaseCallback):
     """
-    Evaluates the policy at 0, ``freq``, 2 ``freq``, … and ``total_timesteps`` environment steps, deterministic and stochastic.
+    Evaluates the policy in both modes at 0, ``freq``, 2 ``freq``, … and ``total_timesteps`` environment steps.
 
-    At a step of the grid the policy is the one that has learned from the rollouts that ended before that step (not yet from
-    one that ends exactly there); the rollout that goes past the last one changes the model, but no evaluation. Each evaluation
-    starts its environment and its random numbers from the same seed, and leaves the training's random streams and the
-    policy's mode as they were. Its figures go straight to the logger's outputs, so that what the training has recorded waits
-    for its own dump.
+    - The policy of a step has learned from the rollouts that ended before this step, not from one that ends exactly there.
+    - Each evaluation starts its environment and its random numbers from the same seed. It leaves the random streams of
+      training and the policy's mode unchanged.
+    - Its figures go straight to the logger's outputs. What training has recorded waits for its own dump.
 
-    :param env: one environment an episode, wrapped like the training's, in normalisation too
-    :param freq: distance of the grid's steps
-    :param total_timesteps: the grid's last step
-    :param seed: the environment's seed, and that of the random numbers, at each evaluation
-    :param path: the CSV file that gets one row an episode, as soon as it is known
-    :param clock: the training's wall time in seconds; it stands still during evaluations
-    :param on_best: called after an evaluation whose deterministic mean return is above all before it
+    :param env: one copy of the environment per episode, with the same wrappers as in training, VecNormalize included
+    :param freq: environment steps between evaluations
+    :param total_timesteps: the step of the last evaluation
+    :param seed: seed of the environment and of the random numbers, at each evaluation
+    :param path: the CSV file; it gets one row per episode, after each evaluation
+    :param clock: the wall time of training; it is paused during evaluations
+    :param on_best: called after an evaluation whose deterministic mean return is the highest so far
     """
 
     def __init__(
@@ -129,13 +142,13 @@ class EvaluationCallback(BaseCallback):
         self.clock = clock
         self.on_best = on_best
         self.evaluations: list[Evaluation] = []
-        self._grid = [*range(0, total_timesteps, freq), total_timesteps]
+        self._steps = [*range(0, total_timesteps, freq), total_timesteps]
 
     def _on_training_start(self) -> None:
         self._write()
 
     def _on_rollout_start(self) -> None:
-        # Not in _on_training_start: trackers that come later in the list are not there yet.
+        # Not in _on_training_start: trackers later in the list have not started yet.
         self._evaluate_when_due()
 
     def _on_step(self) -> bool:
@@ -143,16 +156,16 @@ class EvaluationCallback(BaseCallback):
         return True
 
     def _evaluate_when_due(self) -> None:
-        while (n_done := len(self.evaluations) // len(MODES)) < len(self._grid) and self.num_timesteps >= self._grid[n_done]:
-            with self.clock.stopped(), undisturbed(self.model):
-                self._evaluate(self._grid[n_done])
+        while (n_done := len(self.evaluations) // len(MODES)) < len(self._steps) and self.num_timesteps >= self._steps[n_done]:
+            with self.clock.paused(), preserved_random_state(self.model):
+                self._evaluate(self._steps[n_done])
 
     def _evaluate(self, step: int) -> None:
-        normalization, frozen = self.model.get_vec_normalize_env(), unwrap_vec_normalize(self.env)
-        if normalization is not None and frozen is not None:
-            frozen.obs_rms = copy.deepcopy(normalization.obs_rms)
+        training, evaluation = self.model.get_vec_normalize_env(), unwrap_vec_normalize(self.env)
+        if training is not None and evaluation is not None:
+            evaluation.obs_rms = copy.deepcopy(training.obs_rms)
         best = max((e.mean_return for e in self.evaluations if e.mode == "deterministic"), default=-math.inf)
-        # Both, then the file: a kill between two modes leaves none
+        # The file is written after both modes: it never holds half an evaluation.
         self.evaluations += [self._play(step, mode) for mode in MODES]
         self._write()
 
@@ -167,7 +180,7 @@ class EvaluationCallback(BaseCallback):
         direct.dump(self.num_timesteps)
 
     def _play(self, step: int, mode: str) -> Evaluation:
-        renew(self.env)  # what an env keeps would depend on the evaluations that this process has made
+        renew(self.env)  # new environments: old ones may keep something from earlier evaluations of this process
         self.env.seed(self.seed)
         set_random_seed(self.seed)
         if isinstance(self.model.policy, ActorCriticPolicy) and self.model.policy.use_sde:
@@ -178,7 +191,7 @@ class EvaluationCallback(BaseCallback):
             n_eval_episodes=self.env.num_envs,
             deterministic=mode == "deterministic",
             return_episode_rewards=True,
-            callback=refuse_endless_episodes,
+            callback=_refuse_endless_episodes,
         )
         assert isinstance(returns, list) and isinstance(lengths, list)
         return Evaluation(step, self.num_timesteps, self.clock.seconds, mode, returns, lengths)
@@ -189,26 +202,28 @@ class EvaluationCallback(BaseCallback):
             for evaluation in self.evaluations
             for episode, outcome in enumerate(zip(evaluation.returns, evaluation.lengths, strict=True))
         ]
-        write_csv(self.path, COLUMNS, rows)
+        write_csv(self.path, _COLUMNS, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """:return: the evaluations so far"""
+        """
+        Gives what a checkpoint keeps.
+
+        :return: the evaluations so far
+        """
         return {"evaluations": [asdict(evaluation) for evaluation in self.evaluations]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """:param state: what ``state_dict`` gave"""
+        """
+        Restores the evaluations and their file.
+
+        :param state: from ``state_dict``
+        """
         self.evaluations = [Evaluation(**evaluation) for evaluation in state["evaluations"]]
         self._write()
 
 
-def refuse_endless_episodes(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
-    """
-    ``evaluate_policy`` calls it after each step of each env that has episodes left to play.
-
-    :param locals_: the local variables of ``evaluate_policy``
-    :param globals_: its global ones
-    :raises RuntimeError: if the episode has not ended after ``ENDLESS_TRAJECTORY_STEPS`` steps
-    """
+def _refuse_endless_episodes(locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+    """Raises an error for a too long episode; ``evaluate_policy`` calls it after each step, with its own variables."""
     if not locals_["done"] and locals_["current_lengths"][locals_["i"]] >= ENDLESS_TRAJECTORY_STEPS:
         raise RuntimeError(
             f"An evaluation episode has not ended after {ENDLESS_TRAJECTORY_STEPS} steps (ENDLESS_TRAJECTORY_STEPS): "
@@ -218,7 +233,9 @@ def refuse_endless_episodes(locals_: dict[str, Any], globals_: dict[str, Any]) -
 
 def read_evaluations(path: Path) -> list[Evaluation]:
     """
-    :param path: the CSV file of an ``EvaluationCallback``
+    Reads the CSV file of an ``EvaluationCallback``.
+
+    :param path: the file
     :return: its evaluations
     """
     with path.open(newline="", encoding="utf-8") as file:

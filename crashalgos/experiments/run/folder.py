@@ -1,4 +1,4 @@
-"""A folder of results: one writer at a time, one configuration for good."""
+"""A folder of results: one process writes at a time, and its configuration never changes."""
 
 import json
 import os
@@ -18,18 +18,25 @@ CONFIG_FILE = "config.json"
 STATUS_FILE = "status.json"
 LOCK_FILE = ".lock"
 LOG_FILE = "output.log"
+EVALUATIONS_FILE = "evaluations.csv"
+MODEL_FILE = "model.zip"
+NORMALIZATION_FILE = "vec_normalize.pkl"
+CHECKPOINT_FILE = "checkpoint.pt"
+BEST_FOLDER, BEST_MODEL_FILE = "best", "best_model.zip"
 
-# A process that lost its parent needs a moment to notice.
-SECONDS_TO_LET_GO = 20.0
+# A process that lost its parent needs a moment to notice it and to release the lock.
+LOCK_TIMEOUT_SECONDS = 20.0
 
 
 class FolderInUse(ValueError):
-    """Another process writes there."""
+    """Another process writes to the folder."""
 
 
 def redirect_output(folder: Path) -> None:
     """
-    :param folder: of a run: from now on what this process prints goes to its ``output.log``
+    Sends what this process prints from now on to the folder's ``output.log``.
+
+    :param folder: the run's folder
     """
     log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -37,20 +44,20 @@ def redirect_output(folder: Path) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> Iterator[None]:
+def claimed(folder: Path, config: Mapping[str, Any], may_change: Collection[str]) -> Iterator[None]:
     """
-    While the block runs, the folder is this process's; it goes with the process.
+    Locks the folder for this process while the block runs. The lock ends with the process at the latest.
 
-    :param folder: it need not exist
-    :param config: what its results are of
-    :param free: keys of it that may differ from one time to the next
+    :param folder: the folder; it is made if needed
+    :param config: the configuration of its results
+    :param may_change: keys of the configuration that may differ from those in the folder
     :raises FolderInUse: if another process writes there
     :raises ValueError: if it cannot be written to, or holds results of another configuration
     """
     make_folder(folder)
     try:
-        with FileLock(folder / LOCK_FILE, timeout=SECONDS_TO_LET_GO):
-            check_same(folder, config, free)
+        with FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT_SECONDS):
+            check_same_config(folder, config, may_change)
             yield
     except Timeout as error:
         raise FolderInUse(f"output folder {str(folder)!r} is in use: another process writes to it") from error
@@ -58,7 +65,9 @@ def claimed(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> I
 
 def make_folder(folder: Path) -> None:
     """
-    :param folder: it need not exist
+    Makes the folder and checks that files can be written there.
+
+    :param folder: the folder; it may exist
     :raises ValueError: if nothing can be written there
     """
     try:
@@ -69,12 +78,14 @@ def make_folder(folder: Path) -> None:
         raise ValueError(f"cannot write to output folder {str(folder)!r}: {error.strerror}") from error
 
 
-def check_same(folder: Path, config: Mapping[str, Any], free: Collection[str]) -> None:
+def check_same_config(folder: Path, config: Mapping[str, Any], may_change: Collection[str]) -> None:
     """
-    :param folder: may hold results, and nothing else
-    :param config: what they should be of
-    :param free: keys of it that may differ
-    :raises ValueError: if they are of something else, naming what, or if there are files that are no results
+    Checks that the folder's results, if it holds any, have the same configuration.
+
+    :param folder: an existing folder
+    :param config: the configuration
+    :param may_change: keys of the configuration that may differ
+    :raises ValueError: if the configuration differs (the message names what), or if the folder holds other files than results
     """
     path = folder / CONFIG_FILE
     if not path.exists():
@@ -85,8 +96,8 @@ def check_same(folder: Path, config: Mapping[str, Any], free: Collection[str]) -
                 f"output folder {str(folder)!r} holds something else ({', '.join(foreign[:3])}): use a folder of its own"
             )
         return
-    then, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
-    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in differences(then, now, free)]
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(config))
+    changes = [f"{name} was {old!r}, is {new!r}" for name, old, new in _differences(before, now, may_change)]
     if changes:
         raise ValueError(
             f"output folder {str(folder)!r} holds results of another configuration ({'; '.join(changes)}): "
@@ -94,26 +105,28 @@ def check_same(folder: Path, config: Mapping[str, Any], free: Collection[str]) -
         )
 
 
-def differences(then: Any, now: Any, free: Collection[str] = (), name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(before: Any, now: Any, ignore: Collection[str] = (), name: str = "") -> Iterator[tuple[str, Any, Any]]:
     """
-    :param then: data as JSON gives it
-    :param now: the same
-    :param free: keys at the top that do not count
-    :param name: what the data are called
-    :return: name and both values of all that differs
+    Finds the values that differ between two mappings from JSON, also in nested ones.
+
+    :param ignore: keys of the outer mapping that do not count
+    :param name: path of the mappings, for a nested call
+    :return: for each difference its path, such as ``settings.n_envs``, and both values
     """
-    if isinstance(then, dict) and isinstance(now, dict):
-        for key in dict.fromkeys([*then, *now]):
-            if key not in free:
-                yield from differences(then.get(key), now.get(key), (), f"{name}.{key}" if name else key)
-    elif then != now:
-        yield name, then, now
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            if key not in ignore:
+                yield from _differences(before.get(key), now.get(key), (), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield name, before, now
 
 
 def clear(folder: Path, keep: Collection[str]) -> None:
     """
-    :param folder: this process's
-    :param keep: names of what stays, besides lock and configuration
+    Deletes the folder's content, except for its lock and configuration.
+
+    :param folder: a folder that this process has claimed
+    :param keep: names of more files to keep
     """
     for path in folder.iterdir():
         if path.name not in {LOCK_FILE, CONFIG_FILE, *keep}:
@@ -125,6 +138,8 @@ def clear(folder: Path, keep: Collection[str]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
+    Writes a JSON file.
+
     :param path: the file
     :param content: plain data
     """
@@ -133,16 +148,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     """
-    :param folder: of a run
-    :param status: how it stands; what it ran with is added
+    Writes the status of a run, with the versions of the packages and the Git commit.
+
+    :param folder: the run's folder
+    :param status: ``state`` ("running", "finished", "failed" or "interrupted") and what belongs to it
     """
     write_json(folder / STATUS_FILE, {**status, "versions": versions(), "git_commit": git_commit()})
 
 
 def read_status(folder: Path) -> dict[str, Any]:
     """
-    :param folder: of a run
-    :return: how it stands; empty if it has not begun
+    Reads the status of a run.
+
+    :param folder: the run's folder
+    :return: the status; empty if the run has not started
     """
     path = folder / STATUS_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

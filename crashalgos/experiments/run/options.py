@@ -1,4 +1,4 @@
-"""The arguments of an algorithm's constructor as a dataclass, so that a command line has an option for each."""
+"""Options of a command line, made from the arguments of an algorithm's constructor; and a command line as text."""
 
 import dataclasses
 import inspect
@@ -12,23 +12,25 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from crashalgos.experiments.run.settings import constructor_parameters
 
-# What a command line can give, in the order in which its text is read: what is no number is a word.
-PLAIN_TYPES: tuple[type, ...] = (types.NoneType, bool, int, float, str)
+# The types that a command line can give, in the order in which its text is read: a number before a word.
+_PLAIN_TYPES: tuple[type, ...] = (types.NoneType, bool, int, float, str)
 
 
 def hyperparameter_options(algorithm: type[BaseAlgorithm], tuned: Mapping[str, Any]) -> type[Any]:
     """
-    Types and defaults are those of the constructor's signature, the help is its ``:param:`` lines.
+    Makes a dataclass with an option for each hyperparameter that a command line can give.
 
-    :param algorithm: an algorithm's class
-    :param tuned: values that win over the signature's defaults
-    :return: a dataclass, one field for each argument that a command line can give
+    Types and defaults come from the constructor's signature, the help from its ``:param:`` lines.
+
+    :param algorithm: the algorithm's class
+    :param tuned: values that replace the signature's defaults
+    :return: the dataclass
     """
     fields = []
     for name, parameter in constructor_parameters(algorithm).items():
         default = tuned.get(name, parameter.default)
         if name == "policy_kwargs":
-            option_type, default = str | None, None if default is None else as_flow_yaml(default)
+            option_type, default = str | None, None if default is None else _as_flow_yaml(default)
         else:
             option_type = plain_type(parameter.annotation)
         if option_type is not None:
@@ -39,32 +41,29 @@ def hyperparameter_options(algorithm: type[BaseAlgorithm], tuned: Mapping[str, A
 
 def plain_type(annotation: Any) -> Any:
     """
-    :param annotation: of a constructor's argument
-    :return: the part of it that a command line can give, a schedule as text (``lin_x``); ``None`` if there is none
+    Finds the part of a type that a command line can give. A schedule is given as text (``lin_x``).
+
+    :param annotation: the type of a constructor's argument
+    :return: the type of the option; ``None`` if a command line can give no part of it
     """
-    members = set(typing.get_args(annotation)) if is_union(annotation) else {annotation}
+    is_union = typing.get_origin(annotation) in (Union, types.UnionType)
+    members = set(typing.get_args(annotation)) if is_union else {annotation}
     if Callable[[float], float] in members:
         members.add(str)
-    plain = [member for member in PLAIN_TYPES if member in members]
+    plain = [member for member in _PLAIN_TYPES if member in members]
     if not [member for member in plain if member is not types.NoneType]:
         return None
     return Union[tuple(plain)]  # noqa: UP007 (the members are known at run time only)
 
 
-def is_union(annotation: Any) -> bool:
-    """
-    :param annotation: a type
-    :return: whether it is ``X | Y``
-    """
-    return typing.get_origin(annotation) in (Union, types.UnionType)
-
-
 def given_hyperparameters(options: Any, algorithm: type[BaseAlgorithm], tuned: Mapping[str, Any]) -> dict[str, Any]:
     """
+    Gives the hyperparameters that differ from the class's defaults, and all tuned ones.
+
     :param options: an instance of ``hyperparameter_options(algorithm, tuned)``
-    :param algorithm: an algorithm's class
-    :param tuned: as for the options
-    :return: the tuned values and all that differs from the class's defaults, as plain data
+    :param algorithm: the algorithm's class
+    :param tuned: the tuned values
+    :return: the hyperparameters as plain data
     :raises ValueError: if a mapping cannot be read
     """
     parameters = constructor_parameters(algorithm)
@@ -79,11 +78,13 @@ def given_hyperparameters(options: Any, algorithm: type[BaseAlgorithm], tuned: M
 
 def command(script: str, options: Any, names: Collection[str] | None = None, **changes: Any) -> str:
     """
+    Writes the command line that gives these options.
+
     :param script: the script's path in the repository
-    :param options: its command line, a dataclass
-    :param names: of the options that are shown; by default all
-    :param changes: values in the place of theirs
-    :return: the command line as text; an option that is ``None`` or empty is left out
+    :param options: the script's options, a dataclass
+    :param names: names of the options to write; by default all
+    :param changes: values that replace those of the options
+    :return: the command line; an option that is ``None`` or empty is left out
     """
     words = ["python", script]
     for name, value in {**vars(options), **changes}.items():
@@ -97,11 +98,8 @@ def command(script: str, options: Any, names: Collection[str] | None = None, **c
     return shlex.join(words)
 
 
-def as_flow_yaml(value: Mapping[str, Any]) -> str:
-    """
-    :param value: plain data
-    :return: YAML in one line
-    """
+def _as_flow_yaml(value: Mapping[str, Any]) -> str:
+    """Writes plain data as YAML in one line."""
     import yaml
 
     return yaml.safe_dump(dict(value), default_flow_style=True, sort_keys=False, width=10_000).strip()
@@ -109,10 +107,12 @@ def as_flow_yaml(value: Mapping[str, Any]) -> str:
 
 def read_flow_yaml(name: str, text: str) -> dict[str, Any]:
     """
+    Reads a mapping from YAML in one line.
+
     :param name: the option's name, for the message
-    :param text: YAML in one line
-    :return: its mapping
-    :raises ValueError: if it is none
+    :param text: the YAML
+    :return: the mapping
+    :raises ValueError: if it is no mapping
     """
     import yaml
 

@@ -1,4 +1,8 @@
-"""Algorithms and environments by name. An algorithm's package is imported when the algorithm is asked for."""
+"""
+Algorithms and environments by name.
+
+An algorithm's package is imported when ``algorithm_class`` asks for it.
+"""
 
 import difflib
 import importlib
@@ -12,10 +16,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 @dataclass(frozen=True)
 class Algorithm:
     """
-    :param label: what figures and tables call it
-    :param module: where its class is
-    :param class_name: its class
-    :param settings: the file of ``hyperparams/`` with its tuned settings; SB3's PPO and ours share theirs
+    An algorithm's entry in the registry.
+
+    :param label: its name in figures and tables
+    :param module: the module of its class
+    :param class_name: the name of its class
+    :param settings: the file of ``hyperparams/`` with its tuned settings; SB3's PPO and ours share one
     """
 
     label: str
@@ -34,15 +40,17 @@ ALGORITHMS = {
     "ars": Algorithm("ARS (SB3-Contrib)", "sb3_contrib", "ARS", "ars"),
 }
 
-# What to install for the environments of a gymnasium module.
-EXTRAS = {".box2d": "box2d", ".mujoco": "envs"}
+# The extra of crashalgos that installs the environments of a gymnasium module.
+_EXTRAS = {".box2d": "box2d", ".mujoco": "envs"}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
-    :param name: a name that is not known
-    :param known: the names that are
-    :return: ``"; did you mean 'x'?"``, or nothing where none is near
+    Suggests the nearest known name, for an error's message.
+
+    :param name: an unknown name
+    :param known: the known names
+    :return: ``"; did you mean 'x'?"``; empty if no name is near
     """
     by_lower_case = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
@@ -51,20 +59,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def find_algorithm(name: str) -> Algorithm:
     """
+    Finds an algorithm's entry in the registry.
+
     :param name: the algorithm's name
     :return: its entry
-    :raises ValueError: if there is none, naming those that there are
+    :raises ValueError: for an unknown name (the message lists the known ones)
     """
     if name not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {name!r}{nearest(name, ALGORITHMS)} (known: {', '.join(ALGORITHMS)})")
+        raise ValueError(f"unknown algorithm {name!r}{did_you_mean(name, ALGORITHMS)} (known: {', '.join(ALGORITHMS)})")
     return ALGORITHMS[name]
 
 
 def algorithm_class(name: str) -> type[BaseAlgorithm]:
     """
+    Imports an algorithm's class.
+
     :param name: the algorithm's name
     :return: its class
-    :raises ValueError: if there is none of that name
+    :raises ValueError: for an unknown name
     """
     algorithm = find_algorithm(name)
     return getattr(importlib.import_module(algorithm.module), algorithm.class_name)
@@ -72,28 +84,29 @@ def algorithm_class(name: str) -> type[BaseAlgorithm]:
 
 def check_environment(env_id: str) -> None:
     """
-    Make the environment once, so that what is missing shows before any work.
+    Makes the environment once, so that a mistake shows before any work.
 
     :param env_id: an id of gymnasium, or ``module:id`` for one that the module registers
-    :raises ValueError: if there is none, naming the nearest, or if a package that it needs is missing, naming the extra
+    :raises ValueError: for an unknown id (the message suggests one), for a missing package (the message says how to install
+        it), or if the environment cannot be made
     """
     import gymnasium as gym
 
     try:
-        # Gymnasium warns of a version that it then refuses, or that is refused below: once is enough.
+        # Gymnasium warns of a version that it, or the check below, then refuses: one message is enough.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             env = gym.make(env_id)
             env.close()
     except gym.error.DependencyNotInstalled as error:
         entry_point = str(gym.spec(env_id).entry_point)
-        extra = next((extra for module, extra in EXTRAS.items() if module in entry_point), None)
+        extra = next((extra for module, extra in _EXTRAS.items() if module in entry_point), None)
         advice = f'pip install "crashalgos[{extra}]"' if extra else str(error)
         raise ValueError(f"environment {env_id!r} needs a package that is not installed: {advice}") from error
     except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv) as error:
-        raise ValueError(f"unknown environment {env_id!r}{nearest(env_id, gym.registry)}") from error
-    except Exception as error:  # making one runs foreign code
+        raise ValueError(f"unknown environment {env_id!r}{did_you_mean(env_id, gym.registry)}") from error
+    except Exception as error:  # making an environment runs foreign code
         raise ValueError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}") from error
-    # Gymnasium takes the latest version where none is given. Settings and results are those of one version.
+    # Without a version gymnasium takes the latest one, but settings and results belong to one version.
     if env.spec is not None and env.spec.id != env_id.split(":")[-1]:
         raise ValueError(f"unknown environment {env_id!r}; did you mean {env.spec.id!r}?")

@@ -1,4 +1,4 @@
-"""Tuned settings in RL Zoo's format: one YAML file an algorithm, in it one mapping an environment."""
+"""Tuned settings in RL Zoo's format: one YAML file per algorithm, with one mapping per environment."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,25 +9,25 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 
-from crashalgos.experiments.run.registry import algorithm_class, find_algorithm, nearest
+from crashalgos.experiments.run.registry import algorithm_class, did_you_mean, find_algorithm
 
 HYPERPARAMS = Path(__file__).parents[1] / "hyperparams"
 
 # Arguments of constructors that a run sets itself.
-SET_BY_RUN = frozenset({"self", "policy", "env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"})
+_SET_BY_RUN = frozenset({"self", "policy", "env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"})
 
 
 @dataclass
 class Settings:
     """
-    What is tuned for an algorithm in an environment. All of it is plain data, as it stands in YAML.
+    The settings of an algorithm in an environment, as plain data from YAML.
 
-    :param n_timesteps: how many environment steps to train for
-    :param n_envs: how many copies of the environment run side by side
+    :param n_timesteps: environment steps of training
+    :param n_envs: copies of the environment
     :param policy: the policy's name
-    :param normalize: whether VecNormalize scales observations and rewards, or its arguments
+    :param normalize: whether VecNormalize scales observations and rewards; or the arguments of VecNormalize
     :param hyperparameters: arguments of the algorithm's constructor; ``lin_x`` is a schedule that falls from x to 0
-    :param tuned: whether they come from a file; if not, what is not given is the class's default
+    :param tuned: whether the settings come from a file; if not, they are the class's defaults
     """
 
     n_timesteps: int = 100_000
@@ -38,7 +38,11 @@ class Settings:
     tuned: bool = False
 
     def as_entry(self) -> dict[str, Any]:
-        """:return: one environment's mapping, in RL Zoo's format"""
+        """
+        Gives the settings in RL Zoo's format.
+
+        :return: one environment's mapping
+        """
         entry: dict[str, Any] = {"n_envs": self.n_envs, "n_timesteps": self.n_timesteps, "policy": self.policy}
         if self.normalize:
             entry["normalize"] = self.normalize
@@ -47,9 +51,11 @@ class Settings:
 
 def load_settings(algo: str, env_id: str) -> Settings:
     """
+    Loads the tuned settings of an algorithm in an environment.
+
     :param algo: the algorithm's name
     :param env_id: the environment's id
-    :return: the tuned settings, or the class's defaults where the environment is not in the algorithm's file
+    :return: the tuned settings; the class's defaults if the algorithm's file has no entry for the environment
     :raises ValueError: for an unknown algorithm or a mistake in the file
     """
     path = HYPERPARAMS / f"{find_algorithm(algo).settings}.yml"
@@ -59,9 +65,11 @@ def load_settings(algo: str, env_id: str) -> Settings:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """
-    :param path: a YAML file
+    Reads a YAML file that holds a mapping.
+
+    :param path: the file
     :return: its mapping
-    :raises ValueError: if there is none
+    :raises ValueError: if it is no YAML or no mapping
     """
     import yaml
 
@@ -76,9 +84,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def parse_settings(algo: str, entry: Mapping[str, Any], where: str) -> Settings:
     """
+    Reads one environment's entry of a settings file.
+
     :param algo: the algorithm's name
     :param entry: one environment's mapping, in RL Zoo's format
-    :param where: where it stands, for messages
+    :param where: the entry's place, for messages
     :return: the settings
     :raises ValueError: if a key is no argument of the algorithm's constructor
     """
@@ -90,7 +100,7 @@ def parse_settings(algo: str, entry: Mapping[str, Any], where: str) -> Settings:
     settings.normalize = hyperparameters.pop("normalize", settings.normalize)
     settings.hyperparameters = hyperparameters
     try:
-        check_names(algorithm_class(algo), hyperparameters)
+        check_hyperparameter_names(algorithm_class(algo), hyperparameters)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return settings
@@ -98,11 +108,13 @@ def parse_settings(algo: str, entry: Mapping[str, Any], where: str) -> Settings:
 
 def merged(algo: str, settings: Settings, overrides: Mapping[str, Any], where: str) -> Settings:
     """
+    Replaces some of the settings.
+
     :param algo: the algorithm's name
     :param settings: its settings
-    :param overrides: what differs, in RL Zoo's format
-    :param where: where it stands, for messages
-    :return: settings with what differs
+    :param overrides: the new values, in RL Zoo's format
+    :param where: the place of the new values, for messages
+    :return: the new settings
     :raises ValueError: if a key is no argument of the algorithm's constructor
     """
     return replace(parse_settings(algo, settings.as_entry() | dict(overrides), where), tuned=settings.tuned)
@@ -110,49 +122,48 @@ def merged(algo: str, settings: Settings, overrides: Mapping[str, Any], where: s
 
 def constructor_parameters(algorithm: type[BaseAlgorithm]) -> dict[str, inspect.Parameter]:
     """
-    :param algorithm: an algorithm's class
-    :return: the arguments of its constructor that are hyperparameters, by name, in order
+    Finds the hyperparameters among the arguments of an algorithm's constructor.
+
+    :param algorithm: the algorithm's class
+    :return: the arguments by name, in the constructor's order
     """
     parameters = inspect.signature(algorithm.__init__).parameters
-    return {name: parameter for name, parameter in parameters.items() if name not in SET_BY_RUN}
+    return {name: parameter for name, parameter in parameters.items() if name not in _SET_BY_RUN}
 
 
-def check_names(algorithm: type[BaseAlgorithm], hyperparameters: Mapping[str, Any]) -> None:
+def check_hyperparameter_names(algorithm: type[BaseAlgorithm], hyperparameters: Mapping[str, Any]) -> None:
     """
-    :param algorithm: an algorithm's class
+    Checks that an algorithm has each of the hyperparameters.
+
+    :param algorithm: the algorithm's class
     :param hyperparameters: arguments for its constructor
-    :raises ValueError: if it has no argument of one of these names
+    :raises ValueError: for an unknown name (the message suggests one)
     """
     known = constructor_parameters(algorithm)
     for name in hyperparameters:
         if name not in known:
-            raise ValueError(f"{algorithm.__name__} has no hyperparameter {name!r}{nearest(name, known)}")
+            raise ValueError(f"{algorithm.__name__} has no hyperparameter {name!r}{did_you_mean(name, known)}")
 
 
 def constructor_arguments(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Plain data → what the constructor takes: ``lin_x`` becomes a schedule, the name of an activation its class.
+    Makes the constructor's arguments from plain data: ``lin_x`` becomes a schedule, an activation's name its class.
 
     :param hyperparameters: as in YAML
     :return: keyword arguments
     :raises ValueError: for a schedule or an activation that cannot be read
     """
     arguments = {
-        name: linear_schedule(name, value) if isinstance(value, str) and value.startswith("lin_") else value
+        name: _linear_schedule(name, value) if isinstance(value, str) and value.startswith("lin_") else value
         for name, value in hyperparameters.items()
     }
     if arguments.get("policy_kwargs") is not None:
-        arguments["policy_kwargs"] = policy_arguments(arguments["policy_kwargs"])
+        arguments["policy_kwargs"] = _policy_arguments(arguments["policy_kwargs"])
     return arguments
 
 
-def linear_schedule(name: str, text: str) -> LinearSchedule:
-    """
-    :param name: the hyperparameter's name, for the message
-    :param text: ``lin_x``
-    :return: the schedule that falls linearly from x to 0
-    :raises ValueError: if x is no number
-    """
+def _linear_schedule(name: str, text: str) -> LinearSchedule:
+    """Reads ``lin_x``, the schedule that falls linearly from x to 0."""
     try:
         start = float(text.removeprefix("lin_"))
     except ValueError as error:
@@ -160,12 +171,8 @@ def linear_schedule(name: str, text: str) -> LinearSchedule:
     return LinearSchedule(start, 0.0, 1.0)
 
 
-def policy_arguments(policy_kwargs: Any) -> dict[str, Any]:
-    """
-    :param policy_kwargs: arguments of the policy's constructor, ``activation_fn`` by name
-    :return: the same with the activation's class
-    :raises ValueError: if it is no mapping, or for an unknown activation
-    """
+def _policy_arguments(policy_kwargs: Any) -> dict[str, Any]:
+    """Replaces the name of an activation by its class."""
     from torch import nn
 
     activations = {"tanh": nn.Tanh, "relu": nn.ReLU}

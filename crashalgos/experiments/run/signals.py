@@ -1,24 +1,24 @@
-"""What a process does when it is asked to end."""
+"""SIGTERM ends a process as Ctrl-C does."""
 
 import os
 import signal
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which batch systems and agents send."""
+    """The process got SIGTERM, for example from a batch system or a sweep's agent."""
 
     def end_process(self) -> None:
-        """End as the signal would have ended it, so that whoever sent it does not take it for a failure."""
+        """Ends the process by SIGTERM itself, so that its sender does not count a failure."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def interrupt_on_sigterm() -> None:
-    """From now on SIGTERM is to this process what Ctrl-C is: it saves what there is."""
+    """Makes SIGTERM raise ``Terminated`` from now on, so that the process saves its work first."""
     signal.signal(signal.SIGTERM, _interrupt)
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    # Once: a second one would cut the saving short.
+    # Only once: a second SIGTERM would interrupt the saving.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated

@@ -9,9 +9,9 @@ from crashalgos.experiments.run.options import given_hyperparameters, hyperparam
 from crashalgos.experiments.run.registry import ALGORITHMS, algorithm_class
 from crashalgos.experiments.run.settings import load_settings
 
-# A class and its arguments: no text on a command line stands for them.
+# A class and its arguments: a command line cannot give them.
 NO_OPTION = {"rollout_buffer_class", "rollout_buffer_kwargs"}
-# The run's own options, or no hyperparameter.
+# Options of the run, or no hyperparameters.
 NOT_ASKED = {"self", "policy", "env", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model"}
 
 
@@ -35,7 +35,7 @@ def test_options_win_over_tuned_values_and_defaults() -> None:
     algorithm, tuned = algorithm_class("sb3-ppo"), {"gamma": 0.9, "n_steps": 32}
     options = hyperparameter_options(algorithm, tuned)(gamma=0.99, clip_range=0.3, policy_kwargs="{net_arch: [16]}")
     assert given_hyperparameters(options, algorithm, tuned) == {
-        # The class's own default, but not what is tuned
+        # The class's default, which differs from the tuned value
         "gamma": 0.99,
         "n_steps": 32,
         "clip_range": 0.3,

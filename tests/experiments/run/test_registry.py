@@ -22,7 +22,7 @@ def test_each_name_is_its_class() -> None:
     }
 
 
-def test_an_unknown_algorithm_is_answered_with_the_known_and_the_nearest() -> None:
+def test_the_error_of_an_unknown_algorithm_suggests_the_nearest_and_lists_the_known() -> None:
     with pytest.raises(ValueError, match=r"unknown algorithm 'reinforc'; did you mean 'reinforce'\? \(known: reinforce, "):
         algorithm_class("reinforc")
     with pytest.raises(ValueError, match=r"unknown algorithm 'xyz' \(known: "):
@@ -42,13 +42,13 @@ def test_an_unknown_algorithm_is_answered_with_the_known_and_the_nearest() -> No
         ("a:b:c", "environment 'a:b:c' cannot be made: "),
     ],
 )
-def test_an_unknown_environment_is_answered_with_the_nearest(env_id: str, message: str) -> None:
+def test_the_error_of_an_unknown_environment_suggests_the_nearest(env_id: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         check_environment(env_id)
     assert str(caught.value).startswith(message)
 
 
-def test_a_missing_package_is_answered_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(env_id: str) -> gym.Env:
         raise gym.error.DependencyNotInstalled("Box2D is not installed")
 
@@ -57,7 +57,7 @@ def test_a_missing_package_is_answered_with_the_extra(monkeypatch: pytest.Monkey
         check_environment("LunarLander-v3")
 
 
-def test_a_name_imports_no_package_that_it_does_not_need() -> None:
+def test_an_algorithm_imports_only_its_own_package() -> None:
     code = (
         "import sys; from crashalgos.experiments.run.registry import algorithm_class; algorithm_class('sb3-ppo')\n"
         "print([name for name in ('sb3_contrib', 'wandb', 'matplotlib.pyplot', 'yaml') if name in sys.modules])"

@@ -4,8 +4,9 @@ from typing import Any
 import pytest
 from torch import nn
 
+from crashalgos.experiments.run.config import RunConfig
+from crashalgos.experiments.run.model import close_envs, make_model
 from crashalgos.experiments.run.registry import ALGORITHMS
-from crashalgos.experiments.run.runner import RunConfig, close, make_model
 from crashalgos.experiments.run.settings import (
     HYPERPARAMS,
     Settings,
@@ -28,14 +29,14 @@ def test_every_file_belongs_to_an_algorithm() -> None:
 def test_tuned_settings_make_a_model(algo: str, env: str) -> None:
     settings = load_settings(algo, env)
     assert settings.n_timesteps >= 50_000
-    close(make_model(RunConfig(algo, env, settings, Path())))
+    close_envs(make_model(RunConfig(algo, env, settings, Path())))
 
 
 @pytest.mark.parametrize(("algo", "env"), LABS)
 def test_labs_make_a_model_of_20_trajectories(algo: str, env: str) -> None:
     settings = parse_settings(algo, read_yaml(HYPERPARAMS / "labs.yml")[algo][env], "labs.yml")
     assert settings.hyperparameters["n_trajectories"] == 20
-    close(make_model(RunConfig(algo, env, settings, Path())))
+    close_envs(make_model(RunConfig(algo, env, settings, Path())))
 
 
 def test_our_ppo_and_sb3s_have_the_same_settings() -> None:
@@ -77,7 +78,7 @@ def test_an_activation_is_named() -> None:
         ({"policy_kwargs": {"activation_fn": "nn.ReLU"}}, "`activation_fn` must be one of tanh, relu, got 'nn.ReLU'"),
     ],
 )
-def test_what_cannot_be_read_is_named(hyperparameters: dict[str, Any], message: str) -> None:
+def test_a_value_that_cannot_be_read_is_named(hyperparameters: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         constructor_arguments(hyperparameters)
     assert str(caught.value).startswith(message)
