@@ -2,8 +2,9 @@
 # PYTHON names the interpreters to try, in order; the first that is new enough makes .venv.
 PYTHON ?= python3 python3.13 python3.12 python3.11 python3.10
 
-# The algorithms: formulas, rollouts, updates, parity with SB3.
-CORE_TESTS := tests/common tests/reinforce tests/baseline_pg tests/ppo tests/parity tests/laboratory
+# The algorithms: formulas, rollouts, updates, parity with SB3. Tests of compile=True take a minute more.
+CORE_TESTS := tests/common tests/reinforce tests/baseline_pg tests/ppo tests/parity tests/laboratory \
+	--ignore-glob='tests/common/test_compile*'
 
 BIN := .venv/bin
 READY := .venv/.ready

@@ -1,4 +1,4 @@
-"""Figures of the course's formulas, calculated with the functions the algorithms use: ``python scripts/course_figures.py``."""
+"""Draws the course's formulas with the functions that the algorithms use: ``python scripts/course_figures.py``."""
 
 import sys
 from collections.abc import Sequence
@@ -17,42 +17,42 @@ from crashalgos.laboratory.enumeration import exact_gradient, expectation_and_va
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-EPSILON = 0.2
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.5"  # of Okabe and Ito: told apart by colour-blind readers
+_EPSILON = 0.2
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "0.5"
 
 
 @dataclass
 class FigureOptions:
-    """Draw the six cases of the clipped objective, and what a constant baseline does (environments E and E′)."""
+    """Draws the six cases of the clipped objective, and the effect of a constant baseline (environments E and E′)."""
 
     output: Path = Path(__file__).resolve().parents[1] / "docs"
-    """The folder. By default the repository's own."""
+    """The figures' folder. By default the repository's docs."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """
+    Draws the figures, and prints their paths and the table of biases.
+
     :param argv: the command line; by default the process's own
     :return: the exit status
     """
     options = tyro.cli(FigureOptions, prog="course_figures.py", args=argv)
     options.output.mkdir(parents=True, exist_ok=True)
-    for draw in (six_cases, constant_baselines):
+    for draw in (_draw_six_cases, _draw_constant_baselines):
         print(draw(options.output))
-    print(bias_table())
+    print(_bias_table())
     return 0
 
 
-def six_cases(folder: Path) -> Path:
-    """
-    :param folder: where to write
-    :return: the figure: min(ρA, clip(ρ)A) over ρ for A = 1 and A = −1, with its slope
-    """
+def _draw_six_cases(folder: Path) -> Path:
+    """Draws min(ρA, clip(ρ)A) over ρ for A = 1 and A = −1, and where its gradient is 0."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained", sharex=True)
     for panel, advantage in zip(panels, (1.0, -1.0), strict=True):
         _draw_objective(panel, advantage)
-    figure.suptitle(f"The six cases of min(ρA, clip(ρ, 1 − ε, 1 + ε)A), ε = {EPSILON}")
+    figure.suptitle(f"The six cases of min(ρA, clip(ρ, 1 − ε, 1 + ε)A), ε = {_EPSILON}")
     path = folder / "six_cases.png"
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -64,14 +64,14 @@ def _draw_objective(panel: "Axes", advantage: float) -> None:
     objective, slope = np.empty_like(ratios), np.empty_like(ratios)
     for i, ratio in enumerate(ratios):
         rho = th.tensor([ratio], requires_grad=True)
-        value = clipped_surrogate_objective(rho, th.tensor([advantage], dtype=th.float64), EPSILON)
+        value = clipped_surrogate_objective(rho, th.tensor([advantage], dtype=th.float64), _EPSILON)
         objective[i], slope[i] = value.item(), th.autograd.grad(value, rho)[0].item()
     flat = slope == 0
-    panel.plot(ratios, np.where(flat, np.nan, objective), color=BLUE, linewidth=2.5, label="gradient A: the sample teaches")
-    panel.plot(ratios, np.where(flat, objective, np.nan), color=ORANGE, linewidth=2.5, linestyle="--", label="gradient 0")
+    panel.plot(ratios, np.where(flat, np.nan, objective), color=_BLUE, linewidth=2.5, label="gradient A: the sample teaches")
+    panel.plot(ratios, np.where(flat, objective, np.nan), color=_ORANGE, linewidth=2.5, linestyle="--", label="gradient 0")
     low, high = panel.get_ylim()
-    for bound in (1 - EPSILON, 1 + EPSILON):
-        panel.axvline(bound, color=GREY, linewidth=0.8, linestyle=":")
+    for bound in (1 - _EPSILON, 1 + _EPSILON):
+        panel.axvline(bound, color=_GREY, linewidth=0.8, linestyle=":")
     for x, text in ((0.4, "below"), (1.0, "inside"), (1.6, "above")):
         panel.text(x, high + 0.02 * (high - low), text, ha="center", color="0.3", fontsize=9)
     panel.set(xlabel="ρ = π_θ(a|s) / π_θOLD(a|s)", ylabel="objective of one sample", ylim=(low, high + 0.12 * (high - low)))
@@ -79,29 +79,26 @@ def _draw_objective(panel: "Axes", advantage: float) -> None:
     panel.legend(fontsize=8, loc="lower right" if advantage > 0 else "lower left")
 
 
-def constant_baselines(folder: Path) -> Path:
-    """
-    :param folder: where to write
-    :return: the figure: bias and variance of the gradient over a constant baseline b; b = 0 is E, b = 10 is E′
-    """
+def _draw_constant_baselines(folder: Path) -> Path:
+    """Draws bias and variance of the gradient over a constant baseline b: b = 0 is E, b = 10 is E′."""
     import matplotlib.pyplot as plt
 
     shifts = np.linspace(-6, 12, 37)
     exact = exact_gradient()
-    found = [expectation_and_variance(1, reward_to_go, baseline=float(shift)) for shift in shifts]
+    moments = [expectation_and_variance(1, reward_to_go, baseline=float(shift)) for shift in shifts]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     states = ("s=0", "s=1")
-    for state, colour in zip(range(2), (BLUE, ORANGE), strict=True):
-        means = [mean[state, 0] for mean, _ in found]
+    for state, colour in zip(range(2), (_BLUE, _ORANGE), strict=True):
+        means = [mean[state, 0] for mean, _ in moments]
         left.plot(shifts, means, color=colour, linewidth=2, label=f"E ∂J/∂θ({states[state]}, a=0)")
         exact_label = "exact gradient" if state else None
         left.plot(shifts[::6], np.full(len(shifts[::6]), exact[state, 0]), "o", color=colour, mfc="none", label=exact_label)
     left.set(xlabel="constant baseline b, reward", ylabel="expected gradient", title="the expectation stays")
     left.legend(fontsize=8)
-    right.plot(shifts, [variance for _, variance in found], color="black", linewidth=2)
+    right.plot(shifts, [variance for _, variance in moments], color="black", linewidth=2)
     for shift, name in ((0.0, "E"), (10.0, "E′")):
         variance = expectation_and_variance(1, reward_to_go, baseline=shift)[1]
-        right.plot(shift, variance, "o", color=ORANGE)
+        right.plot(shift, variance, "o", color=_ORANGE)
         right.annotate(name, (shift, variance), textcoords="offset points", xytext=(9, -3))
     right.set(
         xlabel="constant baseline b, reward", ylabel="variance of the gradient (N = 1)", title="the variance changes", ylim=0
@@ -114,10 +111,8 @@ def constant_baselines(folder: Path) -> Path:
     return path
 
 
-def bias_table() -> str:
-    """
-    :return: a markdown table: relative bias ‖E ∇J − ∇E R‖ / ‖∇E R‖ and variance of the estimators in the enumerated MDP
-    """
+def _bias_table() -> str:
+    """Makes a Markdown table: relative bias ‖E ∇J − ∇E R‖ / ‖∇E R‖ and variance of the estimators in the enumerated MDP."""
     estimators = [
         ("R(τ)", 1, total_return, 1.0, None),
         ("R_t", 1, reward_to_go, 1.0, None),

@@ -1,1 +1,1 @@
-"""Comparisons: what is compared, the files that the runs leave, and the report that is made of these files alone."""
+"""Comparisons of algorithms: contenders, results, statistics, figures and reports."""

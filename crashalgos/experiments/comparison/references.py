@@ -1,5 +1,5 @@
 """
-Normalised scores: 0 is the return of the uniformly random policy, 1 that of a solved environment.
+References for normalised scores: 0 is the return of the uniformly random policy, 1 that of a solved environment.
 
 ``python -m crashalgos.experiments.comparison.references CartPole-v1`` measures the random policy's return.
 """
@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from crashalgos.common.checks import check_count, check_number
 
-EPISODES = 1_000
+_EPISODES = 1_000
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Reference:
 
     :param low: the return that becomes 0
     :param high: the return that becomes 1, at least ``low``
-    :param source: where both come from
+    :param source: the source of both
     """
 
     low: float
@@ -41,11 +41,11 @@ class Reference:
 
     @property
     def scale(self) -> float:
-        """The reference range, ``high − low``."""
+        """The width of the reference range, ``high − low``."""
         return self.high - self.low
 
 
-_LOW = f"low: the uniformly random policy, mean of {EPISODES:,} episodes"
+_LOW = f"low: the uniformly random policy, mean of {_EPISODES:,} episodes"
 _THRESHOLD = f"{_LOW}; high: Gymnasium's reward_threshold"
 
 # Each `low` is what this module's command printed, rounded; no standard error was above 10.
@@ -63,14 +63,17 @@ REFERENCES: dict[str, Reference] = {
 
 def find_reference(env_id: str, returns: Sequence[np.ndarray]) -> Reference:
     """
-    The stated reference of a known environment; of another one, what its runs and its registration tell.
+    Returns an environment's reference.
+
+    - Known environments: the entry of ``REFERENCES``.
+    - Other environments: ``low`` is the mean over the runs at step 0. ``high`` is the environment's ``reward_threshold`` if
+      it has one above ``low``, otherwise the best of ``returns``.
 
     :param env_id: the environment's id, ``Id-v0`` or ``module:Id-v0``
     :param returns: for each run of any contender its mean evaluated returns, shape (n_points,); the first is that of step 0.
-        Not looked at for environments of ``REFERENCES``
-    :return: the reference. Without a stated one, ``low`` is the mean over the runs at step 0, and ``high`` the environment's
-        ``reward_threshold`` where it has one above ``low``, else the best of ``returns``
-    :raises ValueError: if the environment has no stated reference, and a run no return, or one that is not finite
+        Not used for known environments
+    :return: the reference
+    :raises ValueError: if the environment is not known, and a run has no return, or one that is not finite
     """
     if env_id in REFERENCES:
         return REFERENCES[env_id]
@@ -79,20 +82,17 @@ def find_reference(env_id: str, returns: Sequence[np.ndarray]) -> Reference:
         raise ValueError(f"`returns` must be flat, finite and not empty for each run of {env_id}, got {returns!r}")
     low = float(np.mean([run[0] for run in runs]))
     best = float(max(run.max() for run in runs))
-    threshold = reward_threshold(env_id)
+    threshold = _reward_threshold(env_id)
     if threshold is not None and threshold > low:
         return Reference(
             low, threshold, "low: mean return at step 0; high: reward_threshold of the environment's registration"
         )
-    # The maximum is below the mean at most by a rounding error, where all returns are equal
+    # If all returns are equal, the maximum may be below the mean by a rounding error.
     return Reference(low, max(low, best), "low: mean return at step 0; high: best mean return seen")
 
 
-def reward_threshold(env_id: str) -> float | None:
-    """
-    :param env_id: the environment's id; the module of ``module:Id-v0`` is imported, as ``gymnasium.make`` does
-    :return: the ``reward_threshold`` that it is registered with; ``None`` without one, or if it is not registered here
-    """
+def _reward_threshold(env_id: str) -> float | None:
+    """Returns the threshold in the environment's registration. Imports the module of ``module:Id-v0`` for it."""
     module, _, name = env_id.rpartition(":")
     if module:
         try:
@@ -105,22 +105,22 @@ def reward_threshold(env_id: str) -> float | None:
 
 def normalize(returns: np.ndarray, reference: Reference) -> np.ndarray:
     """
-    (x − low)/(high − low).
+    Normalises returns: (x − low)/(high − low).
 
     :param returns: x, any shape
-    :param reference: low and high; where both are equal the range counts as 1
-    :return: the normalised scores, of the same shape: ``low`` becomes 0, ``high`` 1
+    :param reference: low and high; if both are equal, the range counts as 1
+    :return: the normalised scores, of the same shape
     """
     return (np.asarray(returns, dtype=np.float64) - reference.low) / (reference.scale or 1.0)
 
 
-def random_returns(env_id: str, episodes: int = EPISODES, seed: int = 0) -> np.ndarray:
+def random_returns(env_id: str, episodes: int = _EPISODES, seed: int = 0) -> np.ndarray:
     """
-    Episodes of the uniformly random policy, with a progress bar.
+    Plays episodes of the uniformly random policy, with a progress bar.
 
     :param env_id: the environment's id
-    :param episodes: how many
-    :param seed: of the actions; episode i starts the environment from ``seed + i``
+    :param episodes: number of episodes
+    :param seed: seed of the actions; episode i starts the environment with seed ``seed + i``
     :return: the undiscounted returns, shape (episodes,)
     :raises ValueError: if ``episodes`` is below 1
     """
@@ -139,7 +139,7 @@ def random_returns(env_id: str, episodes: int = EPISODES, seed: int = 0) -> np.n
     return returns
 
 
-def measure(env: Annotated[str, tyro.conf.Positional], episodes: int = EPISODES, seed: int = 0) -> None:
+def measure(env: Annotated[str, tyro.conf.Positional], episodes: int = _EPISODES, seed: int = 0) -> None:
     """
     Measure the return of the uniformly random policy.
 

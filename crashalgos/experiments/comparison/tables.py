@@ -1,4 +1,4 @@
-"""What the runs of a comparison came to, as the CSV files that its report is made of."""
+"""Writing of a comparison's results as the CSV and JSON files from which its report is made."""
 
 import platform
 from collections.abc import Iterable, Sequence
@@ -22,11 +22,13 @@ from crashalgos.experiments.run.folder import read_status, write_json
 
 
 @dataclass(frozen=True)
-class NoCell:
+class NotApplicablePair:
     """
+    A contender that cannot run in an environment.
+
     :param contender: the contender's name
-    :param env: the environment in which it has no runs
-    :param reason: why
+    :param env: the environment's id
+    :param reason: the reason
     """
 
     contender: str
@@ -34,24 +36,23 @@ class NoCell:
     reason: str
 
 
-def write_tables(folder: Path, outcomes: Sequence[Outcome], no_cells: Iterable[NoCell], jobs: int) -> None:
+def write_tables(folder: Path, outcomes: Sequence[Outcome], not_applicable: Iterable[NotApplicablePair], jobs: int) -> None:
     """
-    :param folder: the comparison's
-    :param outcomes: what its runs came to
-    :param no_cells: what is not applicable
-    :param jobs: how many runs there were at a time
+    Writes ``runs.csv``, ``evaluations.csv`` and ``versions.json``.
+
+    :param folder: the comparison's folder
+    :param outcomes: the runs' results and failures
+    :param not_applicable: the contenders that cannot run in an environment
+    :param jobs: number of runs at a time; 0 if it is unknown
     """
-    write_csv(folder / RUNS_FILE, RUN_COLUMNS, run_rows(outcomes, no_cells))
-    write_csv(folder / EVALUATIONS_FILE, EVALUATION_COLUMNS, evaluation_rows(outcomes))
-    surroundings = {"machine": platform.machine(), "cores": available_cores(), "jobs": jobs}
-    write_json(folder / VERSIONS_FILE, {**versions_of(outcomes), **surroundings})
+    write_csv(folder / RUNS_FILE, RUN_COLUMNS, _run_rows(outcomes, not_applicable))
+    write_csv(folder / EVALUATIONS_FILE, EVALUATION_COLUMNS, _evaluation_rows(outcomes))
+    machine = {"machine": platform.machine(), "cores": available_cores(), "jobs": jobs}
+    write_json(folder / VERSIONS_FILE, {**_versions_of(outcomes), **machine})
 
 
-def versions_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """
-    :param outcomes: what the runs came to
-    :return: the versions that they ended with, and the commits: more than one of each where the grid was continued with others
-    """
+def _versions_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Joins the versions and commits of all runs. They differ where a grid was continued with other versions."""
     statuses = [read_status(outcome.config.folder) for outcome in outcomes]
     packages = dict.fromkeys(name for status in statuses for name in status.get("versions", {}))
     found = {name: [status["versions"].get(name, "none") for status in statuses if "versions" in status] for name in packages}
@@ -62,12 +63,7 @@ def versions_of(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def run_rows(outcomes: Sequence[Outcome], no_cells: Iterable[NoCell]) -> list[tuple[Any, ...]]:
-    """
-    :param outcomes: what the runs came to
-    :param no_cells: what is not applicable
-    :return: a row of ``RUN_COLUMNS`` for each
-    """
+def _run_rows(outcomes: Sequence[Outcome], not_applicable: Iterable[NotApplicablePair]) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     for outcome in outcomes:
         config = outcome.config
@@ -76,14 +72,10 @@ def run_rows(outcomes: Sequence[Outcome], no_cells: Iterable[NoCell]) -> list[tu
             rows.append((*start, FAILED, "", "", config.folder.name, outcome.last_line))
         else:
             rows.append((*start, FINISHED, outcome.num_timesteps, outcome.seconds, config.folder.name, ""))
-    return rows + [(cell.contender, cell.env, "", NOT_APPLICABLE, "", "", "", cell.reason) for cell in no_cells]
+    return rows + [(pair.contender, pair.env, "", NOT_APPLICABLE, "", "", "", pair.reason) for pair in not_applicable]
 
 
-def evaluation_rows(outcomes: Sequence[Outcome]) -> Iterable[tuple[Any, ...]]:
-    """
-    :param outcomes: what the runs came to
-    :return: a row of ``EVALUATION_COLUMNS`` for each episode of each evaluation
-    """
+def _evaluation_rows(outcomes: Sequence[Outcome]) -> Iterable[tuple[Any, ...]]:
     for outcome in outcomes:
         if isinstance(outcome, RunFailure):
             continue

@@ -1,11 +1,11 @@
-"""What two contenders' scores say, in one sentence."""
+"""The verdict on two contenders: their statistics in one sentence."""
 
 import math
 from dataclasses import replace
 
 from crashalgos.experiments.comparison.statistics import (
     ALPHA,
-    MOST_SEEDS,
+    MAX_SEEDS,
     Estimate,
     Pair,
     can_reach_alpha,
@@ -16,7 +16,9 @@ from crashalgos.experiments.comparison.statistics import (
 
 def verdict(pair: Pair, name_a: str, name_b: str) -> str:
     """
-    :param pair: what was found; of several in one report, after ``adjust``
+    Writes the verdict on two contenders.
+
+    :param pair: their statistics, adjusted for all pairs of the report (``adjust_pairs``)
     :param name_a: a's name
     :param name_b: b's name
     :return: one sentence
@@ -26,17 +28,16 @@ def verdict(pair: Pair, name_a: str, name_b: str) -> str:
         return f"{name_a} and {name_b} are identical: {evaluations} is the same."
     if not can_reach_alpha(pair.n_a, None if pair.paired else pair.n_b):
         return _too_few(pair)
-    if pair.q < ALPHA:
-        return _better(pair, name_a, name_b) if pair.difference > 0 else _better(_reversed(pair), name_b, name_a)
     if pair.p < ALPHA:
-        return _not_sure(pair, name_a, name_b) if pair.difference > 0 else _not_sure(_reversed(pair), name_b, name_a)
-    found = f"{_number(pair.difference)} (95 % {_interval(pair.low, pair.high)})"
+        ordered = (pair, name_a, name_b) if pair.difference > 0 else (_reversed(pair), name_b, name_a)
+        return _better(*ordered) if pair.q < ALPHA else _not_significant(*ordered)
+    seen = f"{_number(pair.difference)} (95 % {_interval(pair.low, pair.high)})"
     if _within_margin(pair):
-        return f"No difference between {name_a} and {name_b}: {found}, within {_margin(pair)}; {_p(pair)}."
+        return f"No difference between {name_a} and {name_b}: {seen}, within {_margin(pair)}; {_p(pair)}."
     largest = _number(max(abs(pair.low), abs(pair.high)))
     return (
-        f"No difference found between {name_a} and {name_b}: {found}, {_p(pair)}; the interval does not exclude differences "
-        f"up to {largest}; {_seeds_that_would_show(pair)}."
+        f"No difference found between {name_a} and {name_b}: {seen}, {_p(pair)}; the interval does not exclude differences "
+        f"up to {largest}; {_advice_on_seeds(pair)}."
     )
 
 
@@ -76,28 +77,28 @@ def _better(pair: Pair, name_a: str, name_b: str) -> str:
     seeds = f"{pair.n_a} paired seeds" if pair.paired else f"{pair.n_a} and {pair.n_b} seeds, not paired"
     chance = pair.improvement
     return (
-        f"{name_a} is better than {name_b}: {_by(pair)}, {_p(pair)}, "
-        f"{seeds}; probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}){_if_small(pair)}."
+        f"{name_a} is better than {name_b}: {_size(pair)}, {_p(pair)}, {seeds}; "
+        f"probability of improvement {chance.value:.2f} ({chance.low:.2f} to {chance.high:.2f}){_note_if_small(pair)}."
     )
 
 
-def _not_sure(pair: Pair, name_a: str, name_b: str) -> str:
+def _not_significant(pair: Pair, name_a: str, name_b: str) -> str:
     return (
-        f"{name_a} scores higher than {name_b} {_by(pair)}, {_p_value('p', pair.p)}, but that is not sure among "
+        f"{name_a} scores higher than {name_b} {_size(pair)}, {_p_value('p', pair.p)}, but that is not sure among "
         f"{pair.comparisons} comparisons ({_p_value('adjusted p', pair.q)}); "
-        f"{_more_seeds(pair, pair.difference, 'do')}{_if_small(pair)}."
+        f"{_more_seeds(pair, pair.difference, 'do')}{_note_if_small(pair)}."
     )
 
 
-def _by(pair: Pair) -> str:
+def _size(pair: Pair) -> str:
     return f"by {_number(pair.difference)} (95 % {_interval(pair.low, pair.high)})"
 
 
-def _if_small(pair: Pair) -> str:
+def _note_if_small(pair: Pair) -> str:
     return f"; all of the interval is within {_margin(pair)}" if _within_margin(pair) else ""
 
 
-def _seeds_that_would_show(pair: Pair) -> str:
+def _advice_on_seeds(pair: Pair) -> str:
     difference, shown = pair.difference, "one as large as the one seen"
     if abs(difference) < pair.margin:
         difference, shown = pair.margin, f"one of {_number(pair.margin)} (5 % of the reference range)"
@@ -114,7 +115,7 @@ def _more_seeds(pair: Pair, difference: float, end: str) -> str:
 
 def _needed(pair: Pair, difference: float) -> str:
     needed = seeds_needed(difference, pair.deviation, pair.paired, pair.comparisons)
-    number = f"more than {MOST_SEEDS:,}" if math.isinf(needed) else f"about {needed:,.0f}"
+    number = f"more than {MAX_SEEDS:,}" if math.isinf(needed) else f"about {needed:,.0f}"
     return f"{number} seeds" + ("" if pair.paired else " each")
 
 
@@ -136,7 +137,7 @@ def _p_value(name: str, value: float) -> str:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, no exponent, and no digit of the whole part cut."""
+    """Writes three significant digits, or the whole integer part if that is longer; without an exponent."""
     if abs(value) < 1e-6:
         return "0"
     decimals = max(0, 2 - math.floor(math.log10(abs(value))))

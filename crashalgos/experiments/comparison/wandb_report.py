@@ -1,4 +1,4 @@
-"""A comparison's report as a W&B run of its own, beside the runs that it compares."""
+"""A comparison's report as a W&B run of its own, in the project of the compared runs."""
 
 import hashlib
 import json
@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crashalgos.common.metadata import plain
-from crashalgos.experiments.comparison.figures import DRAWINGS
-from crashalgos.experiments.comparison.report import HTML_FILE, MARKDOWN_FILE, compared_pairs, iqm_of, mean_score, pair_verdict
+from crashalgos.common.metadata import to_plain
+from crashalgos.experiments.comparison.contender_pairs import compare_pairs, pair_verdict
+from crashalgos.experiments.comparison.figures import REPORT_FIGURES
+from crashalgos.experiments.comparison.report import HTML_FILE, MARKDOWN_FILE
+from crashalgos.experiments.comparison.report_tables import iqm_of, mean_score
 from crashalgos.experiments.comparison.results import EVALUATIONS_FILE, RUNS_FILE, VERSIONS_FILE, Results
 from crashalgos.experiments.run.folder import CONFIG_FILE, write_json
 from crashalgos.tracking.wandb_run import begin_run, log_folder
@@ -20,41 +22,44 @@ from crashalgos.tracking.wandb_run import begin_run, log_folder
 if TYPE_CHECKING:
     import wandb
 
-# Which W&B run has the report, and of which results.
-STATE_FILE = "wandb_report.json"
+# Keeps the id of the W&B run with the report, and a digest of the results in it.
+_STATE_FILE = "wandb_report.json"
 
-SCORE_COLUMNS: list[str | int] = ["environment", "contender", "seed", "return", "stochastic return", "steps", "seconds"]
-SUMMARY_COLUMNS: list[str | int] = ["environment", "contender", "runs", "mean", "IQM", "low", "high"]
-VERDICT_COLUMNS: list[str | int] = ["environment", "a", "b", "verdict"]
+_SCORE_COLUMNS: list[str | int] = ["environment", "contender", "seed", "return", "stochastic return", "steps", "seconds"]
+_SUMMARY_COLUMNS: list[str | int] = ["environment", "contender", "runs", "mean", "IQM", "low", "high"]
+_VERDICT_COLUMNS: list[str | int] = ["environment", "a", "b", "verdict"]
 
 
 def log_report(results: Results, project: str, tags: Iterable[str] = ()) -> str | None:
     """
-    Log tables, figures, the page and the files behind them; nothing if W&B has them already. A comparison that has grown goes
-    to the run that has its earlier report. An error of W&B is reported by one warning.
+    Logs a comparison's tables, figures, page and files to W&B.
 
-    :param results: a comparison; its report has been written
+    - Nothing is logged twice: unchanged results are skipped.
+    - New results of the same comparison go to the W&B run with its earlier report.
+    - An error of W&B gives one warning.
+
+    :param results: the comparison's results; its report has been written
     :param project: W&B's project
     :param tags: W&B's tags
-    :return: where the W&B run is; ``None`` if there is none
+    :return: URL or folder of the W&B run; ``None`` if there is none
     """
     if os.environ.get("WANDB_MODE") == "disabled":
         return None
-    state_file = results.folder / STATE_FILE
+    state_file = results.folder / _STATE_FILE
     state = json.loads(state_file.read_text(encoding="utf-8")) if state_file.exists() else {}
-    digest = digest_of([results.folder / RUNS_FILE, results.folder / EVALUATIONS_FILE])
+    digest = _digest([results.folder / RUNS_FILE, results.folder / EVALUATIONS_FILE])
     if state.get("digest") == digest:
         return state["place"]
     hint = ""
     try:
         run, offline_because, _ = begin_run(
-            # What began on disk stays there, as WandbCallback has it: `wandb sync` puts the parts together.
+            # A run that began offline stays offline, as in WandbCallback: `wandb sync` joins its parts.
             "offline" if state.get("offline") else None,
             project=project,
             name=f"report-{results.folder.resolve().name}"[:128],
             job_type="report",
             tags=[tag[:64] for tag in tags],
-            config=plain(results.config),
+            config=to_plain(results.config),
             dir=results.folder,
             id=state.get("run_id"),
             resume="allow" if state else None,
@@ -66,7 +71,7 @@ def log_report(results: Results, project: str, tags: Iterable[str] = ()) -> str 
         if offline_because is not None:
             warnings.warn(f"W&B: the report is offline ({offline_because}){hint}", stacklevel=2)
         try:
-            log_content(run, results)
+            _log_content(run, results)
         except Exception:
             run.finish(exit_code=1)
             raise
@@ -80,31 +85,23 @@ def log_report(results: Results, project: str, tags: Iterable[str] = ()) -> str 
     return state["place"]
 
 
-def digest_of(files: Iterable[Path]) -> str:
-    """
-    :param files: some files
-    :return: what changes with them
-    """
+def _digest(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def log_content(run: "wandb.Run", results: Results) -> None:
-    """
-    :param run: the W&B run
-    :param results: a comparison
-    """
+def _log_content(run: "wandb.Run", results: Results) -> None:
     import wandb
 
     folder = results.folder
-    figures = [folder / drawing.file for drawing in DRAWINGS if (folder / drawing.file).exists()]
+    figures = [folder / figure.file for figure in REPORT_FIGURES if (folder / figure.file).exists()]
     run.log(
         {
-            "scores": wandb.Table(SCORE_COLUMNS, scores(results)),
-            "summary": wandb.Table(SUMMARY_COLUMNS, summary(results)),
-            "verdicts": wandb.Table(VERDICT_COLUMNS, verdicts(results)),
+            "scores": wandb.Table(_SCORE_COLUMNS, _score_rows(results)),
+            "summary": wandb.Table(_SUMMARY_COLUMNS, _summary_rows(results)),
+            "verdicts": wandb.Table(_VERDICT_COLUMNS, _verdict_rows(results)),
             "report": wandb.Html((folder / HTML_FILE).read_text(encoding="utf-8")),
             **{f"figures/{figure.stem}": wandb.Image(str(figure)) for figure in figures},
         }
@@ -117,34 +114,22 @@ def log_content(run: "wandb.Run", results: Results) -> None:
     log_folder(run, kept, f"comparison-{run.id}", "comparison")
 
 
-def scores(results: Results) -> list[list[object]]:
-    """
-    :param results: a comparison
-    :return: rows of ``SCORE_COLUMNS``
-    """
+def _score_rows(results: Results) -> list[list[object]]:
     return [
         [run.env, results.label(run.contender), run.seed, run.score, run.stochastic_score, run.num_timesteps, run.seconds]
         for run in results.runs
     ]
 
 
-def summary(results: Results) -> list[list[object]]:
-    """
-    :param results: a comparison
-    :return: rows of ``SUMMARY_COLUMNS``
-    """
+def _summary_rows(results: Results) -> list[list[object]]:
     rows: list[list[object]] = []
     for env in results.envs:
-        for contender in results.contenders_of(env):
-            runs = results.cell(contender, env)
+        for contender in results.contenders_in(env):
+            runs = results.runs_of(contender, env)
             iqm = iqm_of(runs)
             rows.append([env, contender.label, len(runs), mean_score(runs), iqm.value, iqm.low, iqm.high])
     return rows
 
 
-def verdicts(results: Results) -> list[list[object]]:
-    """
-    :param results: a comparison
-    :return: rows of ``VERDICT_COLUMNS``
-    """
-    return [[one.env, one.a.label, one.b.label, pair_verdict(results, one)] for one in compared_pairs(results)]
+def _verdict_rows(results: Results) -> list[list[object]]:
+    return [[one.env, one.a.label, one.b.label, pair_verdict(results, one)] for one in compare_pairs(results)]

@@ -1,10 +1,12 @@
+"""Text in Markdown, and tables in Markdown and for the terminal."""
+
 import io
 
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from crashalgos.experiments.comparison.markdown import escape, fence, html_page, markdown_table, terminal_table
+from crashalgos.experiments.comparison.markdown import escape, fence, markdown_table, terminal_table
 
 
 def test_a_table_of_texts_and_numbers() -> None:
@@ -22,17 +24,11 @@ def test_a_table_for_the_terminal_reads_no_markup() -> None:
 @pytest.mark.parametrize("text", ["a|b", "<b>", "*x*", "_y_", "a_b_c", "`c`", "[d](e)", "~f~", "&amp;", "$g$", "# h"])
 def test_what_is_escaped_is_shown_as_it_is(text: str) -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(f"| {escape(text)} |\n| --- |")
-    (cell,) = [token for token in tokens if token.type == "inline"]
-    assert "".join(child.content for child in cell.children or ()) == text
+    (inline,) = [token for token in tokens if token.type == "inline"]
+    assert "".join(child.content for child in inline.children or ()) == text
 
 
 def test_a_block_holds_whatever_backticks() -> None:
     block = fence("a\n```\nb", "sh")
     (token,) = MarkdownIt("commonmark").parse(block)
     assert (token.content, token.info) == ("a\n```\nb\n", "sh")
-
-
-def test_a_page_needs_no_other_file() -> None:
-    page = html_page("![alt](x.png)\n\n<script>", "a < b", {"x.png": b"content"})
-    assert '<img src="data:image/png;base64,Y29udGVudA==" alt="alt"' in page
-    assert "<title>a &lt; b</title>" in page and "<script" not in page

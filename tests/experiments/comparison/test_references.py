@@ -1,3 +1,5 @@
+"""References: stated ones, those of other environments, and the command that measures a random policy."""
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """
-Writes ``rliable_numbers.json``: what rliable (https://github.com/google-research/rliable) computes on fixed scores.
+Writes ``rliable_numbers.json``: the numbers that rliable (https://github.com/google-research/rliable) computes.
 
-Run once, in an environment of its own (``pip install rliable "pandas<3"``): ``python make_rliable_numbers.py``. Another run
-gives other bands of the profile, within their Monte Carlo error.
+The scores are fixed. Run this once, in an environment of its own: ``pip install rliable "pandas<3"``, then
+``python make_rliable_numbers.py``. Another run gives other bands of the profile, within their Monte Carlo error.
 """
 
 import json
@@ -19,9 +19,9 @@ THRESHOLDS = np.array([-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 2.0])
 
 def make_scores(shift: float) -> np.ndarray:
     """
-    Irregular scores without a random generator, some of them above 1 and some equal.
+    Makes irregular scores without a random generator. Some are above 1, some are equal.
 
-    :param shift: moves all of them
+    :param shift: is added to all scores
     :return: shape (RUNS, TASKS), rliable's order
     """
     run, task = np.meshgrid(np.arange(RUNS), np.arange(TASKS), indexing="ij")
@@ -29,7 +29,7 @@ def make_scores(shift: float) -> np.ndarray:
 
 
 def main() -> None:
-    """Computes and writes everything."""
+    """Computes and writes all numbers."""
     x, y = make_scores(0.15), make_scores(0.0)
 
     def aggregates(scores: np.ndarray) -> np.ndarray:
