@@ -131,10 +131,12 @@ def test_every_public_name_is_documented(name, function, doc):
     assert doc, f"{name} has no docstring"
     if function is None:
         return
-    signature = inspect.signature(function)
-    for parameter in signature.parameters.values():
+    # A name that means the same all through a module may be explained once, in the module's docstring
+    module = inspect.getmodule(function).__doc__ or ""
+    for parameter in inspect.signature(function).parameters.values():
         if parameter.name != "self":
-            assert re.search(rf":param {parameter.name}:", doc), f"{name}: `{parameter.name}` is not documented"
+            explained = re.search(rf":param {parameter.name}:", doc) or f"``{parameter.name}``" in module
+            assert explained, f"{name}: `{parameter.name}` is not documented"
 
 
 def test_version_is_in_the_changelog():

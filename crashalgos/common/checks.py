@@ -1,4 +1,8 @@
-"""Checks of arguments. They raise a ``ValueError`` that names the argument, the value and the allowed range."""
+"""
+Checks of arguments. They raise a ``ValueError`` that names the argument, the value and the allowed range.
+
+In all checks, ``name`` and ``value`` are the argument's name and value.
+"""
 
 import math
 from numbers import Integral, Real
@@ -9,8 +13,6 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     """
     Checks that an argument is a number in [low, high].
 
-    :param name: the argument's name, for the message
-    :param value: the argument's value
     :param low: smallest allowed value
     :param high: largest allowed value
     :raises ValueError: if it is not; also if the value is infinite and both bounds are
@@ -29,8 +31,6 @@ def check_count(name: str, value: Any, low: int = 1) -> None:
     """
     Checks that an argument is a whole number of at least ``low``.
 
-    :param name: the argument's name, for the message
-    :param value: the argument's value
     :param low: smallest allowed value
     :raises ValueError: if it is not
     """
@@ -42,8 +42,6 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """
     Checks that an argument is one of several texts.
 
-    :param name: the argument's name, for the message
-    :param value: the argument's value
     :param choices: the allowed values
     :raises ValueError: if it is not
     """
@@ -55,7 +53,6 @@ def check_schedule(name: str, value: Any, low: float = -math.inf) -> None:
     """
     Checks that an argument is a schedule: a function of the progress remaining (from 1 to 0), or a constant number.
 
-    :param name: the argument's name, for the message
     :param value: the argument's value; the results of a function are not checked
     :param low: smallest allowed number
     :raises ValueError: if the value is neither callable nor a number of at least ``low``

@@ -1,4 +1,8 @@
-"""Writing of files that exist completely or not at all."""
+"""
+Writing of files that exist completely or not at all.
+
+``path`` is always the file that is written.
+"""
 
 import csv
 import os
@@ -18,7 +22,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, also if the program is killed. Only one program may write a file at a time.
 
-    :param path: the file
     :return: the temporary file's path, in the same folder; if the block raises, the old file stays
     """
     temporary = path.with_name(_PREFIX + path.name)
@@ -35,7 +38,6 @@ def write_text(path: Path, text: str) -> None:
     """
     Replaces a text file in one step.
 
-    :param path: the file
     :param text: its new content
     """
     with replacing(path) as temporary:
@@ -46,7 +48,6 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
     """
     Replaces a CSV file in one step.
 
-    :param path: the file
     :param header: names of the columns
     :param rows: the values, row by row
     """
@@ -60,7 +61,6 @@ def is_unfinished(path: Path) -> bool:
     """
     Whether a file is a temporary one of :func:`replacing`.
 
-    :param path: the file
     :return: True if a program is writing it, or was killed while it wrote it
     """
     return path.name.startswith(_PREFIX)

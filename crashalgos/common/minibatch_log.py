@@ -1,4 +1,8 @@
-"""A log of an update's minibatches that waits for the device once, at the end of the update."""
+"""
+A log of an update's minibatches that waits for the device once, at the end of the update.
+
+``name`` is always a figure's name.
+"""
 
 from collections import defaultdict
 
@@ -29,7 +33,6 @@ class MinibatchLog:
         """
         The number of minibatches that have a figure.
 
-        :param name: the figure's name
         :return: the number
         """
         return len(self._figures[name])
@@ -38,7 +41,6 @@ class MinibatchLog:
         """
         The figure of the last minibatch.
 
-        :param name: the figure's name
         :return: the tensor
         """
         return self._figures[name][-1]
@@ -47,7 +49,6 @@ class MinibatchLog:
         """
         The figures of all minibatches as one array.
 
-        :param name: the figure's name
         :return: the figures in their dtype, shape (number of minibatches, …)
         """
         return th.stack(self._figures[name]).cpu().numpy()
@@ -56,7 +57,6 @@ class MinibatchLog:
         """
         Removes the figures of all minibatches from the log, and returns them.
 
-        :param name: the figure's name
         :return: one tensor for each minibatch
         """
         return self._figures.pop(name)
@@ -65,7 +65,6 @@ class MinibatchLog:
         """
         The mean of a figure over the minibatches.
 
-        :param name: the figure's name
         :return: the mean in float64
         """
         return self.values(name).astype(np.float64).mean(axis=0)

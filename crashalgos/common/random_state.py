@@ -1,4 +1,8 @@
-"""The random state of a run: every random generator that training draws from."""
+"""
+The random state of a run: every random generator that training draws from.
+
+``model`` is any SB3 model.
+"""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +22,6 @@ def random_state(model: BaseAlgorithm) -> dict[str, Any]:
     """
     The states of the generators of Python, numpy and PyTorch, and the noise that gSDE has drawn.
 
-    :param model: an SB3 model
     :return: copies of the states
     """
     distribution = getattr(model.policy, "action_dist", None)
@@ -38,7 +41,6 @@ def set_random_state(model: BaseAlgorithm, state: dict[str, Any]) -> None:
     """
     Restores the random state.
 
-    :param model: an SB3 model
     :param state: the result of :func:`random_state`
     """
     random.setstate(state["python"])
@@ -56,8 +58,6 @@ def preserved_random_state(model: BaseAlgorithm) -> Iterator[None]:
     Restores the random state and the policy's training mode after the block.
 
     In the block you can evaluate the policy, for example, without an effect on training.
-
-    :param model: an SB3 model
     """
     state = random_state(model)
     modes = [(module, module.training) for module in model.policy.modules()]

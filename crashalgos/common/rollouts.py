@@ -1,4 +1,8 @@
-"""The two kinds of rollouts, ``n_steps`` steps of every env and N whole trajectories: what differs between them."""
+"""
+The two kinds of rollouts, ``n_steps`` steps of every env and N whole trajectories: what differs between them.
+
+``model`` is always the algorithm that collects the rollout.
+"""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -90,7 +94,6 @@ class Rollout(ABC):
         """
         Checks the arguments that differ between the kinds of rollouts.
 
-        :param model: the algorithm
         :raises ValueError: naming the argument, its value and the allowed range
         """
 
@@ -99,7 +102,6 @@ class Rollout(ABC):
         """
         Checks whether the env can serve such rollouts.
 
-        :param model: the algorithm
         :param env: the env that it is to get
         :raises ValueError: if the env cannot be reset in the middle of an episode, and has to be
         """
@@ -122,7 +124,6 @@ class Rollout(ABC):
         """
         The progress from which the schedules are calculated.
 
-        :param model: the algorithm
         :param progress: SB3's, from 1 to 0, and below 0 when the last rollout goes past ``total_timesteps``
         :param total_timesteps: of ``learn``
         :return: the progress to use

@@ -1,4 +1,8 @@
-"""Contests: participants, each in a process of its own, take turns in another order in each repeat."""
+"""
+Contests: participants, each in a process of its own, take turns in another order in each repeat.
+
+``repeats`` is the number of timed runs of each participant. ``on_turn`` makes a context manager around each turn.
+"""
 
 import contextlib
 import multiprocessing
@@ -189,11 +193,9 @@ def run_contest(
 
     :param workload: the workload
     :param participants: the participants' names
-    :param repeats: how many timed runs each participant has
     :param log: the file that takes what the processes print
     :param threads: PyTorch's threads; ``None``: PyTorch's default
     :param device: PyTorch's device
-    :param on_turn: makes the context of each turn
     :return: each participant's result
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-", ignore_cleanup_errors=True) as cache:
@@ -227,10 +229,8 @@ def take_turns(
     A participant that has failed keeps its turns, but does nothing in them.
 
     :param participants: the participants' names
-    :param repeats: how many timed runs each participant has
     :param rollouts: how many rollouts a run has
     :param start: starts a participant's process, and may write into its result
-    :param on_turn: makes the context of each turn
     :return: each participant's result
     """
     results = {name: Result() for name in participants}
@@ -273,7 +273,6 @@ def n_turns(n_participants: int, repeats: int) -> int:
     Counts the turns of a contest.
 
     :param n_participants: how many participants it has
-    :param repeats: how many timed runs each participant has
     :return: a warm-up, the repeats and a last turn for each participant
     """
     return n_participants * (repeats + 2)
@@ -284,7 +283,6 @@ def time_imports(modules: Sequence[str], on_turn: Turn) -> dict[str, list[float]
     Times imports of modules, which take turns. A first round fills the disk's caches and is not counted.
 
     :param modules: the modules' names
-    :param on_turn: makes the context of each turn
     :return: the seconds of each module's imports
     """
     seconds: dict[str, list[float]] = {module: [] for module in modules}

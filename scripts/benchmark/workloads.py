@@ -1,4 +1,8 @@
-"""The workloads by name, and the participants that each can have."""
+"""
+The workloads by name, and the participants that each can have.
+
+``title`` is always a workload's title in tables.
+"""
 
 import importlib.util
 from collections.abc import Iterable
@@ -88,7 +92,6 @@ def ppo_workload(
     """
     Makes a workload of PPO.
 
-    :param title: its title in tables
     :param env: an id of gymnasium, or ``IMAGES``
     :param n_envs: how many envs run side by side
     :param rollouts: how many rollouts a timed run has by default
@@ -119,7 +122,6 @@ def vec_envs_workload(title: str, workload: Workload) -> Workload:
     """
     Turns a workload into one that compares vectorized envs.
 
-    :param title: its title in tables
     :param workload: any workload
     :return: a changed copy
     """

@@ -1,4 +1,8 @@
-"""All pairs of contenders that a comparison's report compares, and a verdict for each."""
+"""
+All pairs of contenders that a comparison's report compares, and a verdict for each.
+
+``results`` are always a comparison's results.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +40,6 @@ def compare_pairs(results: Results) -> tuple[ComparedPair, ...]:
 
     The result is kept, because the report, the terminal and W&B all show it.
 
-    :param results: the comparison's results
     :return: every two contenders with a finished run in an environment; their p-values are adjusted for all tested pairs
     """
     keys = [(env, a, b) for env in results.envs for a, b in combinations(results.contenders_in(env), 2)]
@@ -59,7 +62,6 @@ def pair_verdict(results: Results, compared: ComparedPair, write_label: Callable
     """
     Writes the verdict on two contenders, and the number of their unfinished runs.
 
-    :param results: the comparison's results
     :param compared: the two contenders
     :param write_label: function that writes a label, such as ``escape`` for Markdown
     :return: one sentence, and one more for each contender with unfinished runs
@@ -80,7 +82,6 @@ def verdicts(results: Results) -> list[str]:
     """
     Writes all verdicts of a comparison, as plain text.
 
-    :param results: the comparison's results
     :return: one line for each pair of contenders in each environment
     """
     return [f"{one.env}, {one.a.label} – {one.b.label}: {pair_verdict(results, one)}" for one in compare_pairs(results)]

@@ -1,4 +1,8 @@
-"""The look of all figures: colours, lines, panels, legends. The same whatever the reader's matplotlib settings are."""
+"""
+The look of all figures: colours, lines, panels, legends. The same whatever the reader's matplotlib settings are.
+
+``panel`` is always the panel that is drawn into.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -115,7 +119,6 @@ def draw_runs(panel: Axes, contender: Contender, curves: Iterable[tuple[np.ndarr
     """
     Draws a thin line for each run.
 
-    :param panel: the panel
     :param contender: the runs' contender
     :param curves: x and y of each run, each of shape (n,)
     """
@@ -130,7 +133,6 @@ def draw_curve(
     """
     Draws a thick line and its band. The markers of several contenders are at different places.
 
-    :param panel: the panel
     :param contender: the curve's contender
     :param x: shape (n,)
     :param values: shape (n,)
@@ -157,11 +159,7 @@ def shade_groups(panel: Axes, names: Sequence[str]) -> None:
 
 
 def label_steps(panel: Axes) -> None:
-    """
-    Labels the x axis with environment steps.
-
-    :param panel: the panel
-    """
+    """Labels the x axis with environment steps."""
     panel.set_xlabel("environment steps")
     panel.xaxis.set_major_formatter(lambda step, _: _short_number(step))
 
@@ -175,11 +173,7 @@ def _short_number(number: float) -> str:
 
 
 def band_entry() -> tuple[Patch, str]:
-    """
-    Makes the legend's entry for a band.
-
-    :return: handle and label
-    """
+    """Makes the legend's entry for a band."""
     return Patch(color="0.3", alpha=_BAND_ALPHA, linewidth=0), "95 % interval"
 
 

@@ -1,4 +1,8 @@
-"""The report's figures. Each is made of the results alone, and the same results give the same bytes."""
+"""
+The report's figures. Each is made of the results alone, and the same results give the same bytes.
+
+``results`` are always a comparison's results.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,12 +58,7 @@ class ReportFigure:
 
 
 def write_figures(results: Results) -> list[ReportFigure]:
-    """
-    Draws the figures, and removes files of an earlier report that has more figures.
-
-    :param results: the comparison's results
-    :return: the figures drawn
-    """
+    """Draws the figures, and removes files of an earlier report that has more figures."""
     (results.folder / "figures").mkdir(exist_ok=True)
     drawn = []
     for report_figure in REPORT_FIGURES:
@@ -80,7 +79,6 @@ def learning_curves(results: Results) -> Figure:
 
     A thin line is a run; a thick one is the interquartile mean.
 
-    :param results: the comparison's results
     :return: the figure
     """
     figure, panels = grid_of_panels(len(results.envs))
@@ -102,7 +100,6 @@ def sample_efficiency(results: Results) -> Figure | None:
     """
     Draws normalised scores over environment steps: the interquartile mean over the runs of all environments.
 
-    :param results: the comparison's results
     :return: the figure; ``None`` for one environment, or if no contender has run in all of them
     """
     contenders = results.complete_contenders
@@ -127,7 +124,6 @@ def performance_profiles(results: Results) -> Figure | None:
     """
     Draws for each score the share of runs above it.
 
-    :param results: the comparison's results
     :return: the figure; ``None`` if no contender has run in all environments
     """
     contenders = results.complete_contenders
@@ -150,7 +146,6 @@ def probability_of_improvement(results: Results) -> Figure | None:
     """
     Draws for each pair of contenders the probability that a run of the left one scores higher.
 
-    :param results: the comparison's results
     :return: the figure; ``None`` if there is no pair
     """
     pairs = [(a, b, results.common_envs(a, b)) for a, b in combinations(results.contenders, 2)]
@@ -179,12 +174,7 @@ def probability_of_improvement(results: Results) -> Figure | None:
 
 
 def wall_clock(results: Results) -> Figure:
-    """
-    Draws the interquartile mean of the return over training seconds, a panel for each environment.
-
-    :param results: the comparison's results
-    :return: the figure
-    """
+    """Draws the interquartile mean of the return over training seconds, a panel for each environment."""
     figure, panels = grid_of_panels(len(results.envs))
     for panel, env in zip(panels, results.envs, strict=False):
         for contender in results.contenders_in(env):
@@ -205,7 +195,6 @@ def time_to_threshold(results: Results) -> Figure | None:
     """
     Draws the steps and the seconds until each run reached the threshold, a row of panels for each environment.
 
-    :param results: the comparison's results
     :return: the figure; ``None`` if no run reached the threshold
     """
     envs = results.envs_that_reached_threshold

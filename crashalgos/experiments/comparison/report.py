@@ -1,4 +1,8 @@
-"""The report of a comparison: ``report.md``, the same as one HTML page, its figures, and a table for the terminal."""
+"""
+The report of a comparison: ``report.md``, the same as one HTML page, its figures, and a table for the terminal.
+
+``results`` are always a comparison's results.
+"""
 
 import math
 from collections.abc import Sequence
@@ -36,7 +40,6 @@ def write_report(results: Results) -> list[Path]:
     """
     Writes figures, ``report.md`` and ``report.html`` into the comparison's folder.
 
-    :param results: the comparison's results
     :return: the files written, ``report.md`` and ``report.html`` first
     """
     folder = results.folder
@@ -52,7 +55,6 @@ def report_markdown(results: Results, figures: Sequence[ReportFigure]) -> str:
     """
     Renders ``report.md``.
 
-    :param results: the comparison's results
     :param figures: the figures in the comparison's folder
     :return: the text
     """
@@ -60,12 +62,7 @@ def report_markdown(results: Results, figures: Sequence[ReportFigure]) -> str:
 
 
 def terminal_table(results: Results) -> Table:
-    """
-    Makes a short table for the terminal, a row for each contender in each environment.
-
-    :param results: the comparison's results
-    :return: the table
-    """
+    """Makes a short table for the terminal, a row for each contender in each environment."""
     rows = []
     for env in results.envs:
         digits = decimals(results.references[env].scale)

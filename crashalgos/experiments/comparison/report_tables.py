@@ -1,4 +1,9 @@
-"""The content of ``report.md``: its tables, and the sentences that are made of the results."""
+"""
+The content of ``report.md``: its tables, and the sentences that are made of the results.
+
+``results`` are always a comparison's results, ``env`` is an environment's id, and ``runs`` are the runs of one contender in
+one environment.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -31,7 +36,6 @@ def introduction(results: Results) -> str:
     """
     Says in one sentence what was compared.
 
-    :param results: the comparison's results
     :return: the sentence, in Markdown
     """
     config = results.config
@@ -49,8 +53,6 @@ def verdict_table(results: Results, env: str) -> str:
     """
     Makes the table of verdicts in an environment, a row for each pair of contenders.
 
-    :param results: the comparison's results
-    :param env: the environment's id
     :return: the table; empty if there is no pair
     """
     rows = [
@@ -62,13 +64,7 @@ def verdict_table(results: Results, env: str) -> str:
 
 
 def score_table(results: Results, env: str) -> str:
-    """
-    Makes the table of returns in an environment, a row for each contender.
-
-    :param results: the comparison's results
-    :param env: the environment's id
-    :return: the table
-    """
+    """Makes the table of returns in an environment, a row for each contender."""
     rows = [score_row(results, env, contender) for contender in results.contenders_in(env)]
     return markdown_table(SCORE_COLUMNS, rows, TEXT_COLUMNS)
 
@@ -77,8 +73,6 @@ def score_row(results: Results, env: str, contender: Contender) -> tuple[str, ..
     """
     Makes a row of ``SCORE_COLUMNS``.
 
-    :param results: the comparison's results
-    :param env: the environment's id
     :param contender: a contender with finished runs there
     :return: the row's fields
     """
@@ -99,24 +93,12 @@ def score_row(results: Results, env: str, contender: Contender) -> tuple[str, ..
 
 
 def threshold(results: Results, env: str) -> str:
-    """
-    Formats the return that counts as solved: the high end of an environment's reference.
-
-    :param results: the comparison's results
-    :param env: the environment's id
-    :return: the return
-    """
+    """Formats the return that counts as solved: the high end of an environment's reference."""
     return format_number(results.references[env].high, decimals(results.references[env].scale))
 
 
 def speed_table(results: Results, env: str) -> str:
-    """
-    Makes the table of speeds and times in an environment, a row for each contender.
-
-    :param results: the comparison's results
-    :param env: the environment's id
-    :return: the table
-    """
+    """Makes the table of speeds and times in an environment, a row for each contender."""
     rows = []
     for contender in results.contenders_in(env):
         runs = results.runs_of(contender, env)
@@ -135,12 +117,7 @@ def speed_table(results: Results, env: str) -> str:
 
 
 def aggregate_table(results: Results) -> str:
-    """
-    Makes the table of normalised scores over all environments, a row for each contender that ran in all.
-
-    :param results: the comparison's results
-    :return: the table
-    """
+    """Makes the table of normalised scores over all environments, a row for each contender that ran in all."""
     rows = []
     for contender in results.complete_contenders:
         scores = results.normalized_scores(contender, results.envs)
@@ -154,7 +131,6 @@ def unreached_thresholds(results: Results) -> list[str]:
     """
     Lists the environments in which no run reached the threshold.
 
-    :param results: the comparison's results
     :return: for each of them its id and threshold, in Markdown
     """
     envs = [env for env in results.envs if env not in results.envs_that_reached_threshold]
@@ -162,12 +138,7 @@ def unreached_thresholds(results: Results) -> list[str]:
 
 
 def gap_table(results: Results) -> str:
-    """
-    Makes the table of missing runs, with the reasons.
-
-    :param results: the comparison's results
-    :return: the table
-    """
+    """Makes the table of missing runs, with the reasons."""
     rows = [
         (
             escape(results.label(gap.contender)),
@@ -182,12 +153,7 @@ def gap_table(results: Results) -> str:
 
 
 def reference_table(results: Results) -> str:
-    """
-    Makes the table of the returns between which scores are normalised.
-
-    :param results: the comparison's results
-    :return: the table
-    """
+    """Makes the table of the returns between which scores are normalised."""
     rows = []
     for env, reference in results.references.items():
         digits = decimals(reference.scale)
@@ -197,12 +163,7 @@ def reference_table(results: Results) -> str:
 
 
 def contender_table(results: Results) -> str:
-    """
-    Makes the table of contenders, with the hyperparameters that they set differently.
-
-    :param results: the comparison's results
-    :return: the table
-    """
+    """Makes the table of contenders, with the hyperparameters that they set differently."""
     rows = [
         (escape(one.label), escape(one.name), escape(one.algo or NOTHING), escape(_overrides(one)))
         for one in results.contenders
@@ -220,7 +181,6 @@ def shared_settings(results: Results) -> dict[str, Any]:
     """
     Returns the settings that all contenders share.
 
-    :param results: the comparison's results
     :return: their values by name
     """
     return {name: results.config[name] for name in _SHARED_SETTINGS if name in results.config}
@@ -245,19 +205,13 @@ def iqm_of(runs: Sequence[Run]) -> Estimate:
     """
     Returns the interquartile mean of runs' scores.
 
-    :param runs: a contender's runs in an environment
     :return: the mean with its 95 % interval
     """
     return statistics.aggregate([np.array([run.score for run in runs])])["IQM"]
 
 
 def mean_score(runs: Sequence[Run]) -> float:
-    """
-    Returns the mean of runs' scores.
-
-    :param runs: a contender's runs in an environment
-    :return: the mean
-    """
+    """Returns the mean of runs' scores."""
     return float(np.mean([run.score for run in runs]))
 
 
@@ -265,7 +219,6 @@ def steps_per_second(runs: Sequence[Run]) -> float:
     """
     Returns the mean number of environment steps a second of training.
 
-    :param runs: a contender's runs in an environment
     :return: the mean over the runs; NaN if a run took no time
     """
     if min(run.seconds for run in runs) <= 0:

@@ -1,4 +1,8 @@
-"""The data model of a comparison: its contenders, their finished runs, and the gaps where runs are missing."""
+"""
+The data model of a comparison: its contenders, their finished runs, and the gaps where runs are missing.
+
+``env`` is always an environment's id, and ``contender`` one of the comparison's contenders.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -147,7 +151,6 @@ class Results:
         """
         Returns the contenders with a finished run in an environment.
 
-        :param env: the environment's id
         :return: the contenders, in their order
         """
         return tuple(contender for contender in self.contenders if self.runs_of(contender, env))
@@ -156,20 +159,12 @@ class Results:
         """
         Returns a contender's finished runs in an environment.
 
-        :param contender: the contender
-        :param env: the environment's id
         :return: the runs, by seed
         """
         return tuple(run for run in self.runs if (run.contender, run.env) == (contender.name, env))
 
     def count_unfinished(self, contender: Contender, env: str) -> int:
-        """
-        Counts a contender's runs in an environment that have failed, are incomplete, or are missing.
-
-        :param contender: the contender
-        :param env: the environment's id
-        :return: the number of runs
-        """
+        """Counts a contender's runs in an environment that have failed, are incomplete, or are missing."""
         statuses = [gap.status for gap in self.gaps if (gap.contender, gap.env) == (contender.name, env)]
         if MISSING in statuses:
             return planned_runs(self.config) - len(self.runs_of(contender, env))
@@ -189,7 +184,6 @@ class Results:
         """
         Returns a contender's normalised scores.
 
-        :param contender: the contender
         :param envs: the environments' ids
         :return: for each environment the scores of the finished runs, shape (n_runs,)
         """
@@ -199,8 +193,6 @@ class Results:
         """
         Returns when each of a contender's runs reached the threshold, the high end of the environment's reference.
 
-        :param contender: the contender
-        :param env: the environment's id
         :return: steps and seconds until an evaluation reached it, each of shape (n_runs,); ``inf`` for never
         """
         curves = [run.deterministic for run in self.runs_of(contender, env)]

@@ -1,4 +1,8 @@
-"""The callbacks of a run: checkpoints, evaluation, tracking, the end after some updates, and progress."""
+"""
+The callbacks of a run: checkpoints, evaluation, tracking, the end after some updates, and progress.
+
+``config`` is always the run's configuration.
+"""
 
 import os
 import time
@@ -32,7 +36,6 @@ def make_checkpoints(config: RunConfig, model: BaseAlgorithm) -> list[BaseCallba
 
     A peer's environments restart as well, so that equal algorithms stay equal.
 
-    :param config: the run's configuration
     :param model: the run's model
     :return: one callback; none without checkpoints or for an off-policy peer
     """
@@ -47,7 +50,6 @@ def make_evaluation(config: RunConfig, model: BaseAlgorithm, clock: Clock) -> Ev
     """
     Makes the evaluation, with an environment of its own.
 
-    :param config: the run's configuration
     :param model: the run's model
     :param clock: the run's wall time
     :return: the callback
@@ -65,12 +67,7 @@ def make_evaluation(config: RunConfig, model: BaseAlgorithm, clock: Clock) -> Ev
 
 
 def make_tracking(config: RunConfig) -> WandbCallback:
-    """
-    Makes the W&B callback.
-
-    :param config: the run's configuration
-    :return: the callback
-    """
+    """Makes the W&B callback."""
     fields = {name: getattr(config, name) for name in _TRACKED_FIELDS}
     return WandbCallback(
         config.project,
@@ -135,11 +132,7 @@ class ReportProgress(BaseCallback):
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """
-        Gives what a checkpoint keeps; the time of the last report belongs to the process.
-
-        :return: the number of rollouts
-        """
+        """Gives what a checkpoint keeps; the time of the last report belongs to the process."""
         return {"rollouts": self.rollouts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

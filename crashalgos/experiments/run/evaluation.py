@@ -89,11 +89,7 @@ class Clock(BaseCallback):
         self._before, self._start = self.seconds, None
 
     def state_dict(self) -> dict[str, Any]:
-        """
-        Gives what a checkpoint keeps.
-
-        :return: the time so far
-        """
+        """Gives what a checkpoint keeps."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -205,11 +201,7 @@ class EvaluationCallback(BaseCallback):
         write_csv(self.path, _COLUMNS, rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """
-        Gives what a checkpoint keeps.
-
-        :return: the evaluations so far
-        """
+        """Gives what a checkpoint keeps."""
         return {"evaluations": [asdict(evaluation) for evaluation in self.evaluations]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

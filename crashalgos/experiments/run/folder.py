@@ -1,4 +1,8 @@
-"""A folder of results: one process writes at a time, and its configuration never changes."""
+"""
+A folder of results: one process writes at a time, and its configuration never changes.
+
+``folder`` is always the run's folder, or that of a grid.
+"""
 
 import json
 import os
@@ -33,11 +37,7 @@ class FolderInUse(ValueError):
 
 
 def redirect_output(folder: Path) -> None:
-    """
-    Sends what this process prints from now on to the folder's ``output.log``.
-
-    :param folder: the run's folder
-    """
+    """Sends what this process prints from now on to the folder's ``output.log``."""
     log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -150,7 +150,6 @@ def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     """
     Writes the status of a run, with the versions of the packages and the Git commit.
 
-    :param folder: the run's folder
     :param status: ``state`` ("running", "finished", "failed" or "interrupted") and what belongs to it
     """
     write_json(folder / STATUS_FILE, {**status, "versions": versions(), "git_commit": git_commit()})
@@ -160,7 +159,6 @@ def read_status(folder: Path) -> dict[str, Any]:
     """
     Reads the status of a run.
 
-    :param folder: the run's folder
     :return: the status; empty if the run has not started
     """
     path = folder / STATUS_FILE

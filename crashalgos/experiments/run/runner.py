@@ -1,4 +1,8 @@
-"""Runs one configuration, or resumes it, or reads its result."""
+"""
+Runs one configuration, or resumes it, or reads its result.
+
+``config`` is always the run's configuration.
+"""
 
 import os
 import traceback
@@ -72,7 +76,6 @@ def run(config: RunConfig, on_progress: Callable[[int], None] | None = None) -> 
     A finished run is read from its folder. An interrupted run resumes from its last checkpoint, and its results are those of a
     run that was not interrupted; peers have no checkpoint and start again. Whatever ends training, the model is saved.
 
-    :param config: the run's configuration
     :param on_progress: gets now and then how much of ``config.size`` is done
     :return: the run's result
     :raises ValueError: if the folder is in use, or holds a run with another configuration (the message names what differs)
@@ -97,7 +100,6 @@ def finished(config: RunConfig) -> RunResult | None:
     """
     Reads the result of a finished run from its folder.
 
-    :param config: the run's configuration
     :return: the run's result; ``None`` if the run has not finished
     :raises ValueError: if the folder holds a run with another configuration (the message names what differs)
     """

@@ -1,4 +1,8 @@
-"""Tuned settings in RL Zoo's format: one YAML file per algorithm, with one mapping per environment."""
+"""
+Tuned settings in RL Zoo's format: one YAML file per algorithm, with one mapping per environment.
+
+``algo`` is always an algorithm's name in the registry.
+"""
 
 import inspect
 from collections.abc import Mapping
@@ -38,11 +42,7 @@ class Settings:
     tuned: bool = False
 
     def as_entry(self) -> dict[str, Any]:
-        """
-        Gives the settings in RL Zoo's format.
-
-        :return: one environment's mapping
-        """
+        """Gives the settings in RL Zoo's format."""
         entry: dict[str, Any] = {"n_envs": self.n_envs, "n_timesteps": self.n_timesteps, "policy": self.policy}
         if self.normalize:
             entry["normalize"] = self.normalize
@@ -53,7 +53,6 @@ def load_settings(algo: str, env_id: str) -> Settings:
     """
     Loads the tuned settings of an algorithm in an environment.
 
-    :param algo: the algorithm's name
     :param env_id: the environment's id
     :return: the tuned settings; the class's defaults if the algorithm's file has no entry for the environment
     :raises ValueError: for an unknown algorithm or a mistake in the file
@@ -86,7 +85,6 @@ def parse_settings(algo: str, entry: Mapping[str, Any], where: str) -> Settings:
     """
     Reads one environment's entry of a settings file.
 
-    :param algo: the algorithm's name
     :param entry: one environment's mapping, in RL Zoo's format
     :param where: the entry's place, for messages
     :return: the settings
@@ -110,7 +108,6 @@ def merged(algo: str, settings: Settings, overrides: Mapping[str, Any], where: s
     """
     Replaces some of the settings.
 
-    :param algo: the algorithm's name
     :param settings: its settings
     :param overrides: the new values, in RL Zoo's format
     :param where: the place of the new values, for messages

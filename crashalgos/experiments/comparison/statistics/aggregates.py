@@ -1,4 +1,8 @@
-"""Aggregates over runs and tasks (Agarwal et al., 2021): IQM, median, mean, optimality gap, profiles, improvement."""
+"""
+Aggregates over runs and tasks (Agarwal et al., 2021): IQM, median, mean, optimality gap, profiles, improvement.
+
+``seed`` is always the seed of the bootstrap.
+"""
 
 from collections.abc import Sequence
 
@@ -34,7 +38,6 @@ def aggregate(samples: Sequence[np.ndarray], n_resamples: int = N_RESAMPLES, see
 
     :param samples: the scores, shape (n_runs,) for each task
     :param n_resamples: number of bootstrap resamples
-    :param seed: seed of the bootstrap
     :return: "IQM" of all runs of all tasks; "median" and "mean" of the tasks' means; "optimality gap",
         1 − mean(min(score, 1)) of all runs
     :raises ValueError: if there is no task, or one without runs, or a score is not finite
@@ -52,7 +55,6 @@ def probability_of_improvement(
     :param samples_x: scores of one contender, shape (n_x,) for each task
     :param samples_y: scores of the other, shape (n_y,) for each task, in the same order of tasks
     :param n_resamples: number of bootstrap resamples, which draw from both
-    :param seed: seed of the bootstrap
     :return: the probability. Where all x lie above all y its interval is [1, 1], however few runs there are
     :raises ValueError: if the numbers of tasks are 0 or differ, a task has no runs, or a score is not finite
     """
@@ -71,7 +73,6 @@ def performance_profile(
     :param samples: the scores, shape (n_runs,) for each task
     :param thresholds: τ, shape (n_thresholds,)
     :param n_resamples: number of bootstrap resamples
-    :param seed: seed of the bootstrap
     :return: the share at each τ
     :raises ValueError: if there is no task, or one without runs, a score is not finite, or ``thresholds`` is not flat
     """
@@ -89,7 +90,6 @@ def iqm_curve(values: np.ndarray | Sequence[np.ndarray], n_resamples: int = N_BA
     :param values: one task's values, shape (n_runs, n_points); or such an array for each task, with the same points. Then
         the IQM is that of all runs of all tasks
     :param n_resamples: number of bootstrap resamples, which draw whole runs
-    :param seed: seed of the bootstrap
     :return: the IQM at each point
     :raises ValueError: if there are no values, the numbers of points differ, or a value is not finite
     """
