@@ -11,11 +11,12 @@ from stable_baselines3.common.utils import explained_variance, update_learning_r
 from crashalgos.baseline_pg.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from crashalgos.common.checks import check_count, check_schedule
 from crashalgos.common.finite import check_finite
-from crashalgos.common.gradient_step import make_gradient_step
+from crashalgos.common.gradient_step import gradient_steps
 from crashalgos.common.losses import policy_gradient_objective, value_loss
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.policies import SeparateActorCriticPolicy
-from crashalgos.common.policy_gradient import VanillaPolicyGradient, normalized
+from crashalgos.common.policy_gradient import VanillaPolicyGradient
+from crashalgos.common.returns import normalized
 from crashalgos.common.trajectory_buffers import TrajectoryBuffer
 
 
@@ -143,13 +144,17 @@ class BaselinePG(VanillaPolicyGradient):
         self._update_learning_rate(self.policy.optimizer)
         sample = self.rollout_buffer
         collected_values = sample.values
+        log = MinibatchLog()
 
         # 2. Improve V_ψ by minimising (1/M) Σ_j Σ_t (R_t − V_ψ(s_t))²
         if self.fit_value_first:
             self._fit_value(sample)
         # 3. Calculate J(θ) = (1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · A_t, 4. ask PyTorch to minimise −J(θ)
         advantages = self._improved_advantages(sample) if self.fit_value_first else sample.advantages
-        self._policy_gradient_step(normalized(advantages) if self.normalize_advantage else advantages)
+        sample.advantages = normalized(advantages) if self.normalize_advantage else advantages
+        with self._gradient_step(log) as step:
+            step.accumulate(sample.micro_batches(self.batch_size))
+        self._log_update(log)
         if not self.fit_value_first:
             self._fit_value(sample)
 
@@ -179,9 +184,15 @@ class BaselinePG(VanillaPolicyGradient):
         value_learning_rate = self._scheduled(self.value_learning_rate)
         update_learning_rate(self.policy.value_optimizer, value_learning_rate)
         log = MinibatchLog()
-        psi = self.policy.critic_parameters()
-        optimizer = self.policy.value_optimizer
-        with make_gradient_step(self._value_loss, {}, self.policy, psi, optimizer, log, self._compiler) as step:
+        with gradient_steps(
+            self._value_loss,
+            {},
+            policy=self.policy,
+            parameters=self.policy.critic_parameters(),
+            optimizer=self.policy.value_optimizer,
+            log=log,
+            compiler=self._compiler,
+        ) as step:
             for _ in range(self.n_value_epochs):
                 for batch in sample.get(self.value_batch_size):
                     step(batch)
@@ -190,14 +201,19 @@ class BaselinePG(VanillaPolicyGradient):
         self.logger.record("train/value_learning_rate", value_learning_rate)
 
     def _value_loss(self, batch: RolloutBufferSamples | DictRolloutBufferSamples) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        loss = value_loss(self.policy.predict_values(batch.observations).flatten(), batch.returns)
+        loss = value_loss(self._values(batch), batch.returns)
         return loss, dict(value_loss=loss, loss=loss)
+
+    def _values(self, batch: RolloutBufferSamples | DictRolloutBufferSamples) -> th.Tensor:
+        """V_ψ(s) of a minibatch, shape (B,): the hook for critics that are given more than observations."""
+        return self.policy.predict_values(batch.observations).flatten()
 
     def _improved_advantages(self, sample: TrajectoryBuffer) -> np.ndarray:
         """The advantages A_t with the improved V_ψ, bootstraps included, shape (M,)."""
         self.policy.set_training_mode(False)
         batches = sample.micro_batches(self.batch_size)
-        values = th.cat([self._predict_values(batch.observations).flatten() for batch in batches]).cpu().numpy()
+        with th.no_grad():
+            values = th.cat([self._values(batch) for batch in batches]).cpu().numpy()
         final_values = self._predict_final_values(sample)
         self.policy.set_training_mode(True)
         return sample.advantages_of(values, final_values)

@@ -45,7 +45,9 @@ def not_finite_of(model: OnPolicyAlgorithm) -> list[str]:
     :return: one text for each array that is not finite: last observations, rollout buffer, parameters
     """
     found = not_finite("observation", model._last_obs, rows="env")
-    for name in ("observations", "rewards", "values", "advantages", "returns"):
+    if (rollout := getattr(model, "_rollout", None)) is not None:
+        found += not_finite("policy input", rollout.policy_inputs)
+    for name in ("observations", "rewards", "values", "advantages", "returns", *getattr(model.rollout_buffer, "columns", ())):
         found += not_finite(f"rollout_buffer.{name}", getattr(model.rollout_buffer, name, None))
     for name, parameter in model.policy.named_parameters():
         found += not_finite(f"parameter {name}", parameter)

@@ -5,7 +5,7 @@ The gradient step: the one place where parameters change.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch as th
@@ -24,9 +24,9 @@ _SAME_BITS_WITH_FOREACH = (th.optim.Adam, th.optim.AdamW, th.optim.SGD, th.optim
 Loss = Callable[..., tuple[th.Tensor, Figures]]
 
 
-class GradientStep(ExitStack):
+class GradientStep:
     """
-    Makes the gradient steps of one update down one loss. Use it in a ``with`` statement.
+    Makes the gradient steps of one update down one loss.
 
     :param loss: the loss, a method of the algorithm
     :param coefficients: the loss's keyword arguments
@@ -47,7 +47,6 @@ class GradientStep(ExitStack):
         max_grad_norm: float | None = None,
         should_step: Callable[[Figures], bool] | None = None,
     ) -> None:
-        super().__init__()
         self._loss = loss
         self._coefficients = coefficients
         self._parameters = parameters
@@ -55,13 +54,6 @@ class GradientStep(ExitStack):
         self._log = log
         self._max_grad_norm = max_grad_norm
         self._should_step = should_step
-
-    def __enter__(self) -> "GradientStep":
-        super().__enter__()
-        # One check at the end of the update, whether all is finite, replaces the validation of every distribution
-        self.enter_context(without_validation())
-        self.enter_context(_foreach(self._optimizer))
-        return self
 
     def __call__(self, batch: Any) -> bool:
         """
@@ -104,8 +96,8 @@ class CompiledGradientStep(GradientStep):
     """
     Makes the same steps from compiled graphs. What cannot be compiled runs eagerly.
 
-    Loss, gradient, clipping and Adam are one graph where the optimizer is PyTorch's Adam or AdamW, a step has one minibatch
-    and nothing can skip it. Elsewhere the loss and its gradient are a graph, and the optimizer steps eagerly.
+    Usually loss, gradient, clipping and Adam are one graph. Otherwise loss and gradient are a graph, and the optimizer steps
+    eagerly. That is so with an optimizer other than plain Adam or AdamW, with several micro-batches, and with ``should_step``.
 
     :param args: arguments of :class:`GradientStep`
     :param policy: the policy that the loss reads
@@ -186,22 +178,25 @@ class _KnownGradient:
             parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
 
 
-def make_gradient_step(
+@contextmanager
+def gradient_steps(
     loss: Loss,
     coefficients: Mapping[str, Any],
+    *,
     policy: ActorCriticPolicy,
     parameters: list[nn.Parameter],
     optimizer: th.optim.Optimizer,
     log: MinibatchLog,
     compiler: Compiler,
-    *,
     max_grad_norm: float | None = None,
     should_step: Callable[[Figures], bool] | None = None,
     static_size: int | None = None,
     single_batch: bool = True,
-) -> GradientStep:
+) -> Iterator[GradientStep]:
     """
-    The gradient step of an update: eager, or compiled if the model compiles.
+    Gives the gradient step of an update: eager, or compiled if the model compiles.
+
+    In the block, distributions are not validated: one check at the end of the update, whether all is finite, replaces that.
 
     :param loss: the loss, a method of the algorithm
     :param coefficients: the loss's keyword arguments
@@ -214,14 +209,17 @@ def make_gradient_step(
     :param should_step: see :class:`GradientStep`
     :param static_size: see :class:`CompiledGradientStep`
     :param single_batch: see :class:`CompiledGradientStep`
-    :return: the step, to be used in a ``with`` statement
+    :return: a context manager that gives the step
     """
     arguments = (loss, coefficients, parameters, optimizer, log, max_grad_norm, should_step)
-    if not compiler.enabled:
-        return GradientStep(*arguments)
-    return CompiledGradientStep(
-        *arguments, policy=policy, compiler=compiler, static_size=static_size, single_batch=single_batch
-    )
+    if compiler.enabled:
+        step: GradientStep = CompiledGradientStep(
+            *arguments, policy=policy, compiler=compiler, static_size=static_size, single_batch=single_batch
+        )
+    else:
+        step = GradientStep(*arguments)
+    with without_validation(), _foreach(optimizer):
+        yield step
 
 
 # The functions below are compiled. They stand in a module, so that models whose policies are alike share their graphs.

@@ -1,7 +1,7 @@
 """SB3's ``OnPolicyAlgorithm`` with its rollout loop in small steps: one collector, for n_steps or for N whole trajectories."""
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -34,13 +34,18 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
 
     - An env that has no trajectory left to collect idles. Its steps are not used, but they count in ``num_timesteps``, and
       are logged as ``rollout/discarded_steps``.
-    - A wrapper that ends an episode at each lost life makes each life a trajectory, while ``Monitor`` inside it reports the
-      return of the whole game.
+    - If a wrapper ends an episode at each lost life, each life is a trajectory. ``Monitor`` inside it reports the return of
+      the whole game.
     - ``VecNormalize`` updates its statistics at each step. So the observations and rewards of one rollout are scaled by
       statistics that move a little within it.
 
-    A subclass can override these hooks: :meth:`_columns` and :meth:`_policy_inputs` (what a step holds and the policy is
-    given besides the observation), :meth:`_evaluate` (what the policy says of a minibatch), and ``_loss``.
+    A subclass can override hooks; ``docs/add_an_algorithm.md`` explains them:
+
+    - ``_loss`` and ``_coefficients``: the loss of a minibatch, and its keyword arguments;
+    - ``_evaluate``: what the policy says of a minibatch;
+    - :meth:`_columns`, :meth:`_policy_inputs` and :meth:`_step_columns`: what a step holds besides SB3's columns, and what the
+      policy is given besides the observation;
+    - :meth:`_evaluate_trajectories`: returns and advantages of N finished trajectories.
 
     :param policy: The policy model to use
     :param env: The environment to learn from (if registered in Gym, can be str)
@@ -58,8 +63,10 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
 
     ent_coef: float | Schedule  # type: ignore[assignment]
     max_grad_norm: float | None  # type: ignore[assignment]
+    #: The arguments that can be functions of the progress remaining
+    schedules: ClassVar[tuple[str, ...]] = ("learning_rate", "ent_coef")
     #: The rollout in progress, and the policy's compiled forward pass while it lasts
-    _rollout: Rollout
+    _rollout: Rollout | None = None
     _compiled_forward: Session | None = None
 
     def __init__(
@@ -106,7 +113,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
         # Derived here and not stored, so that `n_trajectories` can be added or dropped when a zip is loaded
         requested = self.rollout_buffer_class, self.rollout_buffer_kwargs, self.policy_kwargs
         self.rollout_buffer_class = self._rollout_type.buffer_class(self.rollout_buffer_class, self.observation_space)
-        if columns := self._columns():
+        if columns := {**self._rollout_type.columns, **self._columns()}:
             self._check_buffer_has_columns(columns)
             self.rollout_buffer_kwargs = {**self.rollout_buffer_kwargs, "columns": columns}
         # SB3's policies write into `features_extractor_kwargs` if `normalize_images` is False: not into the caller's
@@ -161,7 +168,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
         :param n_rollout_steps: Number of steps of each env; not used with ``n_trajectories``
         :return: False if the callback ended the training
         """
-        self._start_rollout(env, rollout_buffer, n_rollout_steps)
+        self._rollout = self._start_rollout(env, rollout_buffer, n_rollout_steps)
         if self.use_sde:
             self.policy.reset_noise(env.num_envs)
         callback.on_rollout_start()
@@ -171,8 +178,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
             if self.use_sde and self.sde_sample_freq > 0 and n_steps % self.sde_sample_freq == 0:
                 self.policy.reset_noise(env.num_envs)
             obs_tensor = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
-            self._rollout.prepare_step(self._policy_inputs(env))
-            actions, values, log_probs = self._act(obs_tensor)
+            actions, values, log_probs = self._act(obs_tensor, self._rollout.prepare_step(self._policy_inputs(env)))
             clipped_actions = self._actions_for_env(actions)
 
             new_obs, rewards, dones, infos = env.step(clipped_actions)
@@ -181,7 +187,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
             callback.update_locals(locals())
             if not callback.on_step():
                 self._rollout.abandon(new_obs, dones)
-                self._compiled_forward = None
+                self._end_rollout()
                 return False
 
             n_steps += 1
@@ -190,24 +196,28 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
             self._rollout.store(Step(actions, values, log_probs, new_obs, rewards, dones, infos))
 
         values = self._rollout.finish()
-        self._compiled_forward = None
+        self._end_rollout()
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
 
-    def _start_rollout(self, env: VecEnv, rollout_buffer: RolloutBuffer, n_steps: int) -> None:
+    def _start_rollout(self, env: VecEnv, rollout_buffer: RolloutBuffer, n_steps: int) -> Rollout:
         assert self._last_obs is not None, "No previous observation was provided"
         self.policy.set_training_mode(False)
         name = f"the policy of {type(self).__name__}"
         self._compiled_forward = self._compiler.session(_forward, self.policy, name=name, static_size=env.num_envs)
         rollout_buffer.reset()
-        self._rollout = self._rollout_type(self, env, rollout_buffer, n_steps)
+        return self._rollout_type(self, env, rollout_buffer, n_steps)
+
+    def _end_rollout(self) -> None:
+        """Drops what refers to the model and its env: they are to be freed when nobody needs them."""
+        self._rollout = self._compiled_forward = None
 
     def _columns(self) -> dict[str, Column]:
         """
         Declares what a step holds besides SB3's columns: a hook, nothing by default.
 
-        The rows of these columns are what :meth:`_policy_inputs` gives. Minibatches have them under the same names.
+        :meth:`_policy_inputs` and :meth:`_step_columns` give their rows. Minibatches have them under the same names.
 
         :return: the columns to add, by name
         """
@@ -217,21 +227,32 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
         """
         What the policy's ``forward`` is given besides the observation: a hook, nothing by default.
 
+        The rows are stored in the columns of the same names. V of an observation after the last step is asked without them.
+
         :param env: the envs, at the observation to act on
         :return: arrays or tensors of shape (n_envs, …), by the name of ``forward``'s argument and of their column
         """
         return {}
 
-    def _act(self, obs: Any) -> tuple[np.ndarray, th.Tensor | None, th.Tensor]:
+    def _step_columns(self, step: Step) -> dict[str, Any]:
+        """
+        The rows of added columns that are known after the step only: a hook, nothing by default.
+
+        :param step: one step of all envs
+        :return: arrays or tensors of shape (n_envs, …), by column
+        """
+        return {}
+
+    def _act(self, obs: Any, policy_inputs: dict[str, np.ndarray]) -> tuple[np.ndarray, th.Tensor | None, th.Tensor]:
         """
         Draws an action in every env.
 
         :param obs: s_t of all envs
+        :param policy_inputs: what the policy is given besides, by argument of its ``forward``
         :return: a_t, V(s_t) and ln π(a_t|s_t), n_envs of each
         :raises ValueError: if the distribution is not finite
         """
-        given = self._rollout.policy_inputs
-        inputs = {name: th.as_tensor(values, device=self.device) for name, values in given.items()}
+        inputs = {name: th.as_tensor(values, device=self.device) for name, values in policy_inputs.items()}
         with th.no_grad():
             try:
                 actions, values, log_probs = self._forward_without_validation(obs, inputs)
@@ -252,7 +273,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
         if (found := self._compiled_forward((obs, inputs))) is not None:
             return found["actions"], found.get("values"), found["log_probs"]
         if self.device.type == "cuda":
-            # What is not finite has to be found before it reaches a kernel, whose assertion is final
+            # Distributions are validated here: a failed assertion in a CUDA kernel cannot be caught
             return self.policy(obs, **inputs)
         with without_validation():
             return self.policy(obs, **inputs)
@@ -286,9 +307,6 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
     def _predict_values(self, obs: Any) -> th.Tensor:
         with th.no_grad():
             return self.policy.predict_values(obs)
-
-    def _unnormalized(self, rewards: np.ndarray) -> np.ndarray:
-        return rewards if self._vec_normalize_env is None else self._vec_normalize_env.get_original_reward()
 
     # ----------------------------------------------------------------- update
 

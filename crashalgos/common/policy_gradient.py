@@ -1,15 +1,15 @@
 """What REINFORCE and BaselinePG have in common: one gradient step on −J(θ) a rollout."""
 
-from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymEnv, RolloutBufferSamples, Schedule
 
 from crashalgos.common.checks import check_count
 from crashalgos.common.finite import check_finite
-from crashalgos.common.gradient_step import make_gradient_step
+from crashalgos.common.gradient_step import GradientStep, gradient_steps
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.on_policy_algorithm import PolicyGradientAlgorithm
 from crashalgos.common.policies import ActorPolicy, SeparateActorCriticPolicy
@@ -24,8 +24,8 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
     :param env: The environment to learn from (if registered in Gym, can be str)
     :param learning_rate: The actor's learning rate, it can be a function of the current progress remaining
     :param n_trajectories: N, the number of trajectories a rollout
-    :param batch_size: The gradient is accumulated over chunks of at most this many steps, which bounds memory and nothing
-        else; ``None``: all at once
+    :param batch_size: Upper bound of a micro-batch. The gradient is accumulated over micro-batches, so this bounds only
+        memory; ``None``: all steps at once
     :param gae_lambda: λ of Generalized Advantage Estimation
     :param use_sde: Must be False: gSDE is for PPO alone
     :param _init_setup_model: Whether or not to build the network at the creation of the instance
@@ -37,6 +37,8 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
     #: What the policy class must derive from, and why
     policy_base: ClassVar[type[ActorPolicy] | type[SeparateActorCriticPolicy]]
     policy_reason: ClassVar[str]
+    #: −J(θ) less the entropy bonus, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
+    _loss: Callable[..., tuple[th.Tensor, dict[str, th.Tensor]]]
 
     def __init__(
         self,
@@ -81,43 +83,22 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
                 f"{self.policy_base.__name__}, got {self.policy_class.__name__}: {self.policy_reason}"
             )
 
-    def _policy_gradient_step(self, weights: np.ndarray) -> None:
-        """
-        Makes one gradient step down ``_loss``, which is −J(θ), from the whole sample.
-
-        :param weights: weight_t of every step of the sample, shape (M,)
-        """
-        self.rollout_buffer.advantages = weights
-        coefficients = dict(n_trajectories=self.rollout_buffer.n_trajectories, ent_coef=self._scheduled(self.ent_coef))
-        log = MinibatchLog()
-        with make_gradient_step(
+    def _gradient_step(self, log: MinibatchLog) -> AbstractContextManager[GradientStep]:
+        """The step on θ down ``_loss``, which is −J(θ)."""
+        return gradient_steps(
             self._loss,
-            coefficients,
-            self.policy,
-            self._actor_parameters(),
-            self.policy.optimizer,
-            log,
-            self._compiler,
+            self._coefficients(),
+            policy=self.policy,
+            parameters=self._actor_parameters(),
+            optimizer=self.policy.optimizer,
+            log=log,
+            compiler=self._compiler,
             max_grad_norm=self.max_grad_norm,
             single_batch=self.batch_size is None,
-        ) as step:
-            step.accumulate(self.rollout_buffer.micro_batches(self.batch_size))
-        self._n_updates += 1
-        check_finite(self, log)
-        self._log_step(log, weights)
+        )
 
-    @abstractmethod
-    def _loss(
-        self, batch: RolloutBufferSamples | DictRolloutBufferSamples, *, n_trajectories: int, ent_coef: float
-    ) -> tuple[th.Tensor, dict[str, th.Tensor]]:
-        """
-        −J(θ), less the entropy bonus: a sum over t and a mean over the N trajectories.
-
-        :param batch: steps of the sample, ``advantages`` their weights
-        :param n_trajectories: N
-        :param ent_coef: coefficient of the entropy
-        :return: the loss, a scalar, and the figures ``policy_loss``, ``entropy_sum`` and ``loss``
-        """
+    def _coefficients(self) -> dict[str, Any]:
+        return dict(n_trajectories=self.rollout_buffer.n_trajectories, ent_coef=self._scheduled(self.ent_coef))
 
     def _evaluate(self, batch: RolloutBufferSamples | DictRolloutBufferSamples) -> tuple[None, th.Tensor, th.Tensor]:
         """
@@ -132,7 +113,10 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
         assert entropy is not None  # only squashed gSDE has none in closed form
         return None, log_probs, entropy
 
-    def _log_step(self, log: MinibatchLog, weights: np.ndarray) -> None:
+    def _log_update(self, log: MinibatchLog) -> None:
+        weights = self.rollout_buffer.advantages
+        self._n_updates += 1
+        check_finite(self, log)
         self.logger.record("train/policy_gradient_loss", float(log.values("policy_loss").sum()))
         self.logger.record("train/entropy_loss", -float(log.values("entropy_sum").sum()) / len(weights))
         self.logger.record("train/loss", float(log.values("loss").sum()))
@@ -149,15 +133,3 @@ class VanillaPolicyGradient(PolicyGradientAlgorithm):
 def _refuse_gsde(use_sde: bool) -> None:
     if use_sde:
         raise ValueError(f"`use_sde` must be False, got {use_sde!r}: gSDE is for PPO alone")
-
-
-def normalized(weights: np.ndarray) -> np.ndarray:
-    """
-    Shifts and scales weights to mean 0 and standard deviation 1, as SB3 does with advantages.
-
-    :param weights: shape (M,)
-    :return: shape (M,); for M = 1 the weight itself
-    """
-    if len(weights) == 1:
-        return weights
-    return (weights - weights.mean()) / (weights.std(ddof=1) + 1e-8)

@@ -136,6 +136,18 @@ def discounted_sum_to_end(x: np.ndarray, lengths: np.ndarray, discount: float) -
     return y
 
 
+def normalized(weights: np.ndarray) -> np.ndarray:
+    """
+    Shifts and scales weights to mean 0 and standard deviation 1, as SB3 does with advantages.
+
+    :param weights: shape (M,)
+    :return: shape (M,); for M = 1 the weight itself
+    """
+    if len(weights) == 1:
+        return weights
+    return (weights - weights.mean()) / (weights.std(ddof=1) + 1e-8)
+
+
 def _sum_to_end_in_place(y: np.ndarray, lengths: np.ndarray, discount: float) -> None:
     steps_to_end = np.repeat(np.cumsum(lengths, dtype=np.int32) - 1, lengths)
     steps_to_end -= np.arange(len(y), dtype=np.int32)

@@ -1,10 +1,10 @@
 """
 SB3's rollout buffers with fewer copies, and with columns that can be added.
 
-What a step holds is declared in one place, :meth:`ColumnBuffer.step_columns`. The trajectory buffers read the same
-declaration.
+A column is added by one entry of ``columns``. Both kinds of buffers then store it. Minibatches and compiled graphs have it.
 """
 
+import keyword
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,13 +14,19 @@ import torch as th
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, RolloutBufferSamples
 
-# A part of a tensor that starts at a multiple of 64 rows starts at one of 64 bytes, as every new tensor does: the last bit of
-# a product can depend on it
+# A part of a tensor that starts at a multiple of 64 rows is aligned to 64 bytes, as every new tensor is. The last bit of a
+# matrix product can depend on that
 _ALIGNED_ROWS = 64
-#: As much is copied at a time, so that the copies need no memory to speak of
+#: Minibatches of this many bytes together are gathered at a time, so that the copies need little memory
 _BLOCK_BYTES = 4 * 2**20
 #: The columns of a minibatch, after the observations and in the order of SB3's samples. Added columns follow
 _SAMPLE_COLUMNS = ("actions", "values", "log_probs", "advantages", "returns")
+#: Names that no added column may have: arguments of ``add`` and of a policy's ``forward``, fields of SB3's minibatches, and
+#: attributes of the trajectory buffers
+_RESERVED = frozenset(
+    {"obs", "action", "reward", "episode_start", "value", "log_prob", "numbers", "deterministic"}
+    | {*RolloutBufferSamples._fields, "lengths", "mask", "truncated", "n_trajectories"}
+)
 
 
 class Column(NamedTuple):
@@ -37,15 +43,14 @@ class Column(NamedTuple):
 
 class ColumnBuffer(RolloutBuffer):
     """
-    SB3's ``RolloutBuffer`` with declared columns. Minibatches are gathered on the device.
+    SB3's ``RolloutBuffer`` to which columns can be added. Minibatches are gathered on the device.
 
     On a CPU the tensors from which minibatches are gathered share their memory with the arrays.
 
     :param args: arguments of SB3's buffer
-    :param columns: columns to add to SB3's: by name, what :class:`Column` says of them. Minibatches have them under the same
-        names
+    :param columns: the columns to add, a :class:`Column` for each name. Minibatches have them under the same names
     :param kwargs: arguments of SB3's buffer
-    :raises ValueError: if a column's name is taken or is no identifier
+    :raises ValueError: if a column's name is reserved or is no identifier
     """
 
     def __init__(self, *args: Any, columns: Mapping[str, Column] | None = None, **kwargs: Any) -> None:
@@ -53,19 +58,40 @@ class ColumnBuffer(RolloutBuffer):
         super().__init__(*args, **kwargs)
         if columns:
             for name in columns:
-                if not name.isidentifier() or name.startswith("_") or hasattr(self, name) or name in _SB3_FIELDS:
-                    raise ValueError(
-                        f"column {name!r} must have a name that the buffer does not use, and that is an identifier"
-                    )
+                if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
+                    raise ValueError(f"the name of a column must be a public identifier, got {name!r}")
+                if name in _RESERVED or hasattr(self, name):
+                    raise ValueError(f"the name of a column must not be one that the buffers use, got {name!r}")
             self.columns = dict(columns)
             self.reset()
 
-    def step_columns(self) -> dict[str, Column]:
+    def added_rows(self, rows: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """
-        Declares what a step holds beside its observation.
+        Copies one step's rows of added columns, in the dtypes of the columns.
 
-        :return: SB3's columns and the added ones, by name
+        :param rows: arrays or tensors of shape (n_envs, …), by column
+        :return: arrays that the caller owns
+        :raises ValueError: if a column is unknown, or its rows have another shape or kind of dtype than it declares
         """
+        return {name: self._added_row(name, values) for name, values in rows.items()}
+
+    def _added_row(self, name: str, values: Any) -> np.ndarray:
+        if name not in self.columns:
+            raise ValueError(f"column {name!r} must be one that is declared, {list(self.columns)}")
+        array, shape, dtype = _as_array(values), self._row_shapes[name], np.dtype(self.columns[name].dtype)
+        if array.shape != shape:
+            raise ValueError(f"column {name!r} must have shape {shape} (n_envs, …) in a step, got {array.shape}")
+        if not np.can_cast(array.dtype, dtype, "same_kind"):
+            raise ValueError(f"column {name!r} must have dtype {dtype} or one that it can hold, got {array.dtype}")
+        return array.astype(dtype)
+
+    def _prepare(self) -> None:
+        self._arrays: tuple[np.ndarray, ...] = ()
+        self._tensors: tuple[th.Tensor, ...] = ()
+        self._row_shapes = {name: (self.n_envs, *column.shape) for name, column in self._step_columns().items()}
+
+    def _step_columns(self) -> dict[str, Column]:
+        """What a step holds beside its observation: SB3's columns and the added ones."""
         return {
             "actions": Column((self.action_dim,), self.action_space.dtype),
             "rewards": Column(),
@@ -74,57 +100,16 @@ class ColumnBuffer(RolloutBuffer):
             **self.columns,
         }
 
-    def reset(self) -> None:
-        """Forgets everything, the memory too."""
-        super().reset()
-        self._prepare()
-
-    def check_added(self, rows: Mapping[str, Any]) -> None:
-        """
-        Checks one step's rows of the added columns.
-
-        :param rows: by column, shape (n_envs, …) each
-        :raises ValueError: if a column is missing, unknown, or has another shape than declared
-        """
-        if rows.keys() != self.columns.keys():
-            raise ValueError(f"a step must have the columns {list(self.columns)} besides SB3's, got {list(rows)}")
-        for name, values in rows.items():
-            if np.shape(values) != self._row_shapes[name]:
-                raise ValueError(
-                    f"column {name!r} must have shape {self._row_shapes[name]} (n_envs, …) in a step, got {np.shape(values)}"
-                )
-
-    def _prepare(self) -> None:
-        self._arrays: tuple[np.ndarray, ...] = ()
-        self._tensors: tuple[th.Tensor, ...] = ()
-        self._row_shapes = {name: (self.n_envs, *column.shape) for name, column in self.step_columns().items()}
-
     def _step_rows(
         self, action: np.ndarray, reward: np.ndarray, value: th.Tensor | None, log_prob: th.Tensor, added: dict[str, Any]
     ) -> dict[str, np.ndarray]:
         """One step's rows of all envs, by column."""
-        if added or self.columns:
-            self.check_added(added)
-        given = {"actions": action, "rewards": reward, "log_probs": log_prob, **added}
+        if added.keys() != self.columns.keys():
+            raise ValueError(f"a step must have the columns {list(self.columns)} besides SB3's, got {list(added)}")
+        given = {"actions": action, "rewards": reward, "log_probs": log_prob, **self.added_rows(added)}
         if value is not None:
             given["values"] = value
         return {name: _as_array(rows).reshape(self._row_shapes[name]) for name, rows in given.items()}
-
-    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
-        """
-        Minibatches as SB3's, with the same random draw. Several of them are gathered at a time.
-
-        :param batch_size: size of a minibatch; ``None``: all steps at once
-        :return: SB3's samples, with the added columns behind SB3's
-        """
-        if batch_size is None or batch_size % _ALIGNED_ROWS > 0:
-            yield from super().get(batch_size)
-            return
-        n_rows = self.buffer_size * self.n_envs
-        n_bytes = sum(array.nbytes for array in self._sample_arrays())
-        n_minibatches = max(1, _BLOCK_BYTES * n_rows // (n_bytes * batch_size))
-        for block in super().get(n_minibatches * batch_size):
-            yield from _split(block, batch_size)
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         indices = th.as_tensor(batch_inds, device=self.device)
@@ -172,8 +157,9 @@ class FastRolloutBuffer(ColumnBuffer):
     """
 
     def reset(self) -> None:
-        """Allocates the arrays anew."""
+        """Forgets everything, and allocates the arrays again."""
         super().reset()
+        self._prepare()
         for name, column in self.columns.items():
             setattr(self, name, np.zeros((self.buffer_size, self.n_envs, *column.shape), dtype=column.dtype))
 
@@ -230,7 +216,7 @@ class FastRolloutBuffer(ColumnBuffer):
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:
         """
-        Minibatches as SB3's, with the same random draw.
+        Minibatches as SB3's, with the same random draw. Several of them are gathered at a time.
 
         :param batch_size: size of a minibatch; ``None``: all steps at once
         :return: SB3's samples, with the added columns behind SB3's
@@ -238,7 +224,14 @@ class FastRolloutBuffer(ColumnBuffer):
         if self.full and not self.generator_ready:
             for name in self.columns:
                 setattr(self, name, self.swap_and_flatten(getattr(self, name)))
-        yield from super().get(batch_size)
+        if batch_size is None or batch_size % _ALIGNED_ROWS > 0:
+            yield from super().get(batch_size)
+            return
+        n_rows = self.buffer_size * self.n_envs
+        n_bytes = sum(array.nbytes for array in self._sample_arrays())
+        n_minibatches = max(1, _BLOCK_BYTES * n_rows // (n_bytes * batch_size))
+        for block in super().get(n_minibatches * batch_size):
+            yield from _split(block, batch_size)
 
 
 class FastDictRolloutBuffer(FastRolloutBuffer, DictRolloutBuffer):
@@ -258,9 +251,6 @@ class FastDictRolloutBuffer(FastRolloutBuffer, DictRolloutBuffer):
     def _store_observations(self, obs: Any) -> None:
         for key, stored in self.observations.items():
             stored[self.pos] = obs[key].reshape(self.n_envs, *self.obs_shape[key])
-
-
-_SB3_FIELDS = frozenset(RolloutBufferSamples._fields)
 
 
 @cache

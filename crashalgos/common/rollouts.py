@@ -17,7 +17,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 
 from crashalgos.common.checks import check_count
-from crashalgos.common.rollout_buffers import FastDictRolloutBuffer, FastRolloutBuffer
+from crashalgos.common.rollout_buffers import Column, ColumnBuffer, FastDictRolloutBuffer, FastRolloutBuffer
 from crashalgos.common.trajectory_buffers import NO_TRAJECTORY, DictTrajectoryBuffer, TrajectoryBuffer
 from crashalgos.common.trajectory_sampler import TrajectorySampler
 
@@ -29,13 +29,10 @@ _NO_FINAL_OBSERVATION = (
     "from which its return goes on: a wrapper has to hand on both; crashalgos.vec_envs has adapters for gymnasium and EnvPool"
 )
 
-#: The schedules of the three algorithms that SB3's overshoot makes negative
-_SCHEDULES = ("learning_rate", "ent_coef", "clip_range", "clip_range_vf")
-
 
 class Step(NamedTuple):
     """
-    One step of all envs, and what the policy said to it.
+    One step of all envs, and the policy's outputs.
 
     :param actions: a_t as the policy gave them, shape (n_envs, …)
     :param values: V(s_t), n_envs values; ``None`` without a critic
@@ -67,6 +64,8 @@ class Rollout(ABC):
 
     #: Whether the number of samples is known before the rollout: n_steps · n_envs
     fixed_size: ClassVar[bool]
+    #: Columns that this kind of rollout adds to the buffer; :meth:`_added` gives their rows
+    columns: ClassVar[dict[str, Column]] = {}
 
     def __init__(self, model: "PolicyGradientAlgorithm", env: VecEnv, buffer: Any, n_steps: int) -> None:
         self.model = model
@@ -77,16 +76,18 @@ class Rollout(ABC):
         #: What the policy is given besides the observation at the present step: the rows of the added columns
         self.policy_inputs: dict[str, Any] = {}
 
-    def prepare_step(self, policy_inputs: dict[str, Any]) -> None:
+    def prepare_step(self, policy_inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         """
-        Takes what the policy is given besides the observation at the next step.
+        Keeps what the policy is given besides the observation at the next step.
 
-        :param policy_inputs: rows of all envs, by column
-        :raises ValueError: if a column is missing, unknown, or has another shape than declared
+        :param policy_inputs: arrays or tensors of shape (n_envs, …), by column
+        :return: copies in the dtypes of the columns: what the buffer will store
+        :raises ValueError: if a column is unknown, or has another shape or kind of dtype than it declares
         """
-        if policy_inputs:
-            self.buffer.check_added(policy_inputs)
-        self.policy_inputs = policy_inputs
+        if policy_inputs and not isinstance(self.buffer, ColumnBuffer):
+            raise ValueError(f"`_columns` must declare the policy's inputs {list(policy_inputs)}")
+        self.policy_inputs = self.buffer.added_rows(policy_inputs) if policy_inputs else {}
+        return self.policy_inputs
 
     @staticmethod
     @abstractmethod
@@ -102,7 +103,7 @@ class Rollout(ABC):
         """
         Checks whether the env can serve such rollouts.
 
-        :param env: the env that it is to get
+        :param env: the new env
         :raises ValueError: if the env cannot be reset in the middle of an episode, and has to be
         """
 
@@ -132,7 +133,7 @@ class Rollout(ABC):
     @property
     @abstractmethod
     def complete(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether the rollout has all its steps."""
 
     @abstractmethod
     def store(self, step: Step) -> None:
@@ -160,6 +161,10 @@ class Rollout(ABC):
         :return: V of the observations that follow the rollout; ``None`` without a critic
         """
 
+    def _added(self, step: Step) -> dict[str, Any]:
+        """A step's rows of the added columns."""
+        return {**self.policy_inputs, **self.model._step_columns(step)}
+
     def _advance(self, new_obs: Any, dones: np.ndarray) -> None:
         self.model._last_obs = new_obs
         self.model._last_episode_starts = dones
@@ -181,7 +186,7 @@ class StepRollout(Rollout):
 
     @staticmethod
     def buffer_class(requested: type[RolloutBuffer] | None, observation_space: spaces.Space) -> type[RolloutBuffer]:
-        if _is_free(requested):
+        if _is_default(requested):
             return FastDictRolloutBuffer if isinstance(observation_space, spaces.Dict) else FastRolloutBuffer
         assert requested is not None
         if issubclass(requested, TrajectoryBuffer):
@@ -190,7 +195,7 @@ class StepRollout(Rollout):
 
     @staticmethod
     def progress_remaining(model: "PolicyGradientAlgorithm", progress: float, total_timesteps: int) -> float:
-        for name in _SCHEDULES if progress < 0 else ():
+        for name in model.schedules if progress < 0 else ():
             schedule = getattr(model, name, None)
             if callable(schedule) and (value := schedule(progress)) < 0:
                 warnings.warn(
@@ -217,7 +222,7 @@ class StepRollout(Rollout):
                 # In float32 as in SB3, also where the env's rewards are float64 (SubprocVecEnv)
                 step.rewards[env] = np.float32(step.rewards[env]) + np.float32((model.gamma * final_value).item())
         obs, starts = model._last_obs, model._last_episode_starts
-        self.buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs, **self.policy_inputs)
+        self.buffer.add(obs, step.actions, step.rewards, starts, step.values, step.log_probs, **self._added(step))
         self._advance(step.new_obs, step.dones)
         self.n_stored += 1
 
@@ -270,7 +275,7 @@ class TrajectoryRollout(Rollout):
 
     @staticmethod
     def buffer_class(requested: type[RolloutBuffer] | None, observation_space: spaces.Space) -> type[RolloutBuffer]:
-        if not _is_free(requested):
+        if not _is_default(requested):
             raise ValueError(
                 f"`rollout_buffer_class` must be None with `n_trajectories`, got {requested!r}: "
                 "trajectories need a buffer that grows"
@@ -290,11 +295,11 @@ class TrajectoryRollout(Rollout):
         model, sampler = self.model, self.sampler
         obs, starts = model._last_obs, model._last_episode_starts
         self.buffer.add(
-            obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers, **self.policy_inputs
+            obs, step.actions, step.rewards, starts, step.values, step.log_probs, sampler.numbers, **self._added(step)
         )
         of_sample = np.flatnonzero(sampler.numbers != NO_TRAJECTORY)
         model._update_info_buffer([step.infos[env] for env in of_sample], step.dones[of_sample])
-        ended = sampler.step(model._unnormalized(step.rewards), step.dones)
+        ended = sampler.step(self._raw_rewards(step.rewards), step.dones)
         for env in ended:
             self._end_trajectory(env, step)
         sampler.release(ended, step.dones)
@@ -302,6 +307,10 @@ class TrajectoryRollout(Rollout):
         if sampler.stuck:
             self._reset_envs()
             sampler.start(np.ones(self.env.num_envs, dtype=bool))
+
+    def _raw_rewards(self, rewards: np.ndarray) -> np.ndarray:
+        normalization = self.model.get_vec_normalize_env()
+        return rewards if normalization is None else normalization.get_original_reward()
 
     def _end_trajectory(self, env: int, step: Step) -> None:
         info, number = step.infos[env], self.sampler.numbers[env]
@@ -339,8 +348,8 @@ def forbids_early_resets(env: VecEnv) -> bool:
     return bool(monitored) and not all(env.get_attr("allow_early_resets", indices=monitored))
 
 
-def _is_free(requested: type[RolloutBuffer] | None) -> bool:
-    """Whether the user has asked for no class. SB3 stores the class that it chose in its zips: its own two are no wish."""
+def _is_default(requested: type[RolloutBuffer] | None) -> bool:
+    """Whether the user has not asked for a class. SB3 stores the class that it chose in its zips, one of its own two."""
     return requested in (None, RolloutBuffer, DictRolloutBuffer)
 
 

@@ -54,7 +54,7 @@ class TrajectoryBuffer(ColumnBuffer):
         self._last_numbers = b""  # the bytes of the argument `numbers` of the last step
         self._collecting_envs: slice | np.ndarray = slice(None)
         self.observations = self._allocate_observations(_FIRST_CAPACITY)
-        for name, column in self.step_columns().items():
+        for name, column in self._step_columns().items():
             setattr(self, name, np.zeros((_FIRST_CAPACITY, *column.shape), dtype=column.dtype))
         self.advantages, self.returns = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32)
         self.lengths = np.zeros(0, dtype=np.int64)
@@ -120,7 +120,7 @@ class TrajectoryBuffer(ColumnBuffer):
     def finish(self) -> None:
         """Sorts the steps by trajectory, and frees the memory that is not used."""
         order = np.argsort(self._numbers[: self._n_rows], kind="stable")
-        for name in self.step_columns():
+        for name in self._step_columns():
             setattr(self, name, getattr(self, name)[order])
         self.observations = self._map_observations(self.observations, lambda array: array[order])
         self.lengths = np.bincount(self._numbers[: self._n_rows])
@@ -214,7 +214,7 @@ class TrajectoryBuffer(ColumnBuffer):
     def _grow(self, n_rows: int) -> None:
         if n_rows > self._capacity:
             self._capacity = max(n_rows, int(_GROWTH * self._capacity))
-            for name in (*self.step_columns(), "_numbers"):
+            for name in (*self._step_columns(), "_numbers"):
                 setattr(self, name, _extended(getattr(self, name), self._capacity))
             self.observations = self._map_observations(self.observations, lambda array: _extended(array, self._capacity))
 

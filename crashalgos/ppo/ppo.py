@@ -2,6 +2,7 @@
 
 import operator
 import warnings
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from stable_baselines3.common.utils import FloatSchedule, explained_variance
 
 from crashalgos.common.checks import check_count, check_number, check_schedule
 from crashalgos.common.finite import check_finite
-from crashalgos.common.gradient_step import GradientStep, make_gradient_step
+from crashalgos.common.gradient_step import GradientStep, gradient_steps
 from crashalgos.common.losses import (
     SIX_CASES,
     clip_value_change,
@@ -76,6 +77,7 @@ class PPO(PolicyGradientAlgorithm):
     :raises TypeError: for an ``n_steps`` that is no whole number, as SB3's PPO
     """
 
+    schedules = (*PolicyGradientAlgorithm.schedules, "clip_range", "clip_range_vf")
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -229,15 +231,15 @@ class PPO(PolicyGradientAlgorithm):
             vf_coef=self.vf_coef,
         )
 
-    def _gradient_step(self, coefficients: dict[str, Any], log: MinibatchLog) -> GradientStep:
-        return make_gradient_step(
+    def _gradient_step(self, coefficients: dict[str, Any], log: MinibatchLog) -> AbstractContextManager[GradientStep]:
+        return gradient_steps(
             self._loss,
             coefficients,
-            self.policy,
-            list(self.policy.parameters()),
-            self.policy.optimizer,
-            log,
-            self._compiler,
+            policy=self.policy,
+            parameters=list(self.policy.parameters()),
+            optimizer=self.policy.optimizer,
+            log=log,
+            compiler=self._compiler,
             max_grad_norm=self.max_grad_norm,
             static_size=self.batch_size if self._rollout_type.fixed_size else None,
             should_step=None if self.target_kl is None else self._within_target_kl,

@@ -10,9 +10,10 @@ from stable_baselines3.common.type_aliases import DictRolloutBufferSamples, GymE
 from crashalgos.common.baselines import Baseline, baseline_values, check_baseline
 from crashalgos.common.checks import check_choice
 from crashalgos.common.losses import policy_gradient_objective
+from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.policies import ActorPolicy
-from crashalgos.common.policy_gradient import VanillaPolicyGradient, normalized
-from crashalgos.common.returns import reward_to_go, total_return
+from crashalgos.common.policy_gradient import VanillaPolicyGradient
+from crashalgos.common.returns import normalized, reward_to_go, total_return
 from crashalgos.common.trajectory_buffers import TrajectoryBuffer
 from crashalgos.reinforce.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 
@@ -129,10 +130,15 @@ class REINFORCE(VanillaPolicyGradient):
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
+        sample = self.rollout_buffer
+        log = MinibatchLog()
 
-        # 2. Calculate −J(θ) = −(1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · (R_t − b(s_t)), 3. ask PyTorch to minimise it
-        weights = self._weights(self.rollout_buffer)
-        self._policy_gradient_step(weights)
+        # 2. Calculate −J(θ) = −(1/N) Σ_j Σ_t ln π_θ(a_t|s_t) · (R_t − b(s_t)), 3. ask PyTorch to minimise it: one step
+        sample.advantages = self._weights(sample)
+        with self._gradient_step(log) as step:
+            step.accumulate(sample.micro_batches(self.batch_size))
+
+        self._log_update(log)
 
     def _loss(
         self, batch: RolloutBufferSamples | DictRolloutBufferSamples, *, n_trajectories: int, ent_coef: float

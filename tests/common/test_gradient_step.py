@@ -1,5 +1,7 @@
 """The eager gradient step: its parts against PyTorch's own optimizers and norms."""
 
+from contextlib import AbstractContextManager
+
 import pytest
 import torch as th
 import torch._inductor
@@ -7,7 +9,7 @@ import torch._inductor.config
 from torch import nn
 
 from crashalgos.common.compiler import Compiler
-from crashalgos.common.gradient_step import GradientStep, make_gradient_step
+from crashalgos.common.gradient_step import GradientStep, gradient_steps
 from crashalgos.common.minibatch_log import MinibatchLog
 
 
@@ -23,10 +25,21 @@ class Line(nn.Module):
         return loss, {"loss": loss}
 
 
-def steps(model: Line, log: MinibatchLog, **settings) -> GradientStep:
-    optimizer = th.optim.SGD(model.parameters(), lr=0.5)
-    arguments = dict(scale=2.0), model, list(model.parameters()), optimizer, log, Compiler(False)
-    return make_gradient_step(model.loss, *arguments, **settings)  # type: ignore[arg-type]
+def eager_steps(loss, coefficients, model: nn.Module, optimizer, log=None, **settings) -> AbstractContextManager[GradientStep]:
+    return gradient_steps(
+        loss,
+        coefficients,
+        policy=model,  # type: ignore[arg-type]
+        parameters=list(model.parameters()),
+        optimizer=optimizer,
+        log=log or MinibatchLog(),
+        compiler=Compiler(False),
+        **settings,
+    )
+
+
+def steps(model: Line, log: MinibatchLog, **settings) -> AbstractContextManager[GradientStep]:
+    return eager_steps(model.loss, dict(scale=2.0), model, th.optim.SGD(model.parameters(), lr=0.5), log, **settings)
 
 
 def test_a_step_of_several_micro_batches_goes_down_the_sum_of_their_losses():
@@ -63,15 +76,7 @@ def test_foreach_is_taken_back_also_after_an_error():
     optimizer = th.optim.Adam(model.parameters())
     with (
         pytest.raises(ZeroDivisionError),
-        make_gradient_step(
-            model.loss,
-            dict(scale=1.0),
-            model,
-            [model.a],
-            optimizer,
-            MinibatchLog(),
-            Compiler(False),  # type: ignore[arg-type]
-        ),
+        eager_steps(model.loss, dict(scale=1.0), model, optimizer),
     ):
         assert optimizer.param_groups[0]["foreach"] is True
         raise ZeroDivisionError
@@ -83,7 +88,7 @@ def test_foreach_that_the_user_has_set_stays():
     for settings in (dict(foreach=False), dict(fused=True)):
         optimizer = th.optim.Adam(model.parameters(), **settings)  # type: ignore[arg-type]
         before = dict(optimizer.param_groups[0])
-        with make_gradient_step(model.loss, {}, model, [model.a], optimizer, MinibatchLog(), Compiler(False)):  # type: ignore[arg-type]
+        with eager_steps(model.loss, {}, model, optimizer):
             assert optimizer.param_groups[0] == before
         assert optimizer.param_groups[0] == before
 
@@ -112,15 +117,7 @@ def test_an_update_gives_the_bits_of_the_optimizer(kind):
             value = model(part).square().mean()
             return value, {"loss": value}
 
-        with make_gradient_step(
-            Bound(loss).loss,
-            {},
-            model,
-            list(model.parameters()),
-            optimizer,
-            MinibatchLog(),
-            Compiler(False),  # type: ignore[arg-type]
-        ) as step:
+        with eager_steps(Bound(loss).loss, {}, model, optimizer) as step:
             for _ in range(20):
                 if ours:
                     step(target)

@@ -24,7 +24,7 @@ def is_room(path: Path) -> bool:
 def test_every_module_of_common_has_a_row() -> None:
     rows = set(re.findall(r"`(\w+\.py)`", PAGE.split("## The way of a step")[0]))
     modules = {path.name for path in (PACKAGE / "common").glob("*.py")} - {"__init__.py"}
-    assert modules == rows
+    assert modules == rows - {"__init__.py"}
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_masks_of_whole_trajectories(name: str) -> None:
 @pytest.mark.parametrize("rollout", ROLLOUTS, ids=str)
 @pytest.mark.parametrize("name", MASKED)
 def test_compiled_masks_give_the_same_update(name: str, rollout: dict[str, Any]) -> None:
-    """Within float32's rounding, from one state and one rollout, with nothing done eagerly; and a training goes on."""
+    """Within float32's rounding, from one state and one rollout, with nothing done eagerly; then the model learns on."""
     with without_code(), no_complaint():
         eager, compiled = twins(lambda: masked(MaskablePPO, name, **rollout))
         figures, expected = update(compiled), update(eager)
@@ -198,7 +198,7 @@ def test_a_mask_under_another_name_is_named() -> None:
         def _policy_inputs(self, env: Any) -> dict[str, Any]:
             return {"masks": super()._policy_inputs(env)["action_masks"]}
 
-    with pytest.raises(ValueError, match=r"must have the columns \['action_masks'\] besides SB3's, got \['masks'\]"):
+    with pytest.raises(ValueError, match=r"column 'masks' must be one that is declared, \['action_masks'\]"):
         masked(Wrong, "discrete").learn(1)
 
 
