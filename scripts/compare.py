@@ -16,11 +16,12 @@ from crashalgos.experiments.comparison.tables import NotApplicablePair, write_ta
 from crashalgos.experiments.grid.grid import Executor, Outcome, RunFailure, available_cores, print_failures, run_grid
 from crashalgos.experiments.grid.local_executor import LocalExecutor
 from crashalgos.experiments.grid.ray_executor import RayExecutor
-from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode, describe_wandb_runs
+from crashalgos.experiments.grid.wandb_runs import describe_wandb_runs
 from crashalgos.experiments.run.checks import NotApplicable, check, untuned_note
 from crashalgos.experiments.run.config import RunConfig
 from crashalgos.experiments.run.options import command
 from crashalgos.experiments.run.signals import interrupt_on_sigterm
+from crashalgos.tracking.wandb_mode import choose_wandb_mode
 
 # The options on which the results depend.
 _SHAPES_RESULTS = ("algos", "envs", "seeds", "n_timesteps", "eval_freq", "eval_episodes", "checkpoint_freq", "device")
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Executes the runs of a comparison and writes its report.
 
     :param argv: the command line; by default this process's
-    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C or SIGTERM
+    :return: the exit status: 1 if a run failed or the disk is full, 2 for a mistake on the command line, 130 after Ctrl-C or
+        SIGTERM
     """
     options = tyro.cli(CompareOptions, prog="compare.py", args=argv)
     try:

@@ -14,13 +14,14 @@ from crashalgos.common.files import write_csv, write_text
 from crashalgos.experiments.comparison.markdown import fence, markdown_table, terminal_table
 from crashalgos.experiments.grid.grid import Outcome, RunFailure, available_cores, print_failures, run_grid
 from crashalgos.experiments.grid.local_executor import LocalExecutor
-from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode, describe_wandb_runs
+from crashalgos.experiments.grid.wandb_runs import describe_wandb_runs
 from crashalgos.experiments.run.checks import check
 from crashalgos.experiments.run.config import RunConfig
 from crashalgos.experiments.run.options import command
 from crashalgos.experiments.run.registry import find_algorithm
 from crashalgos.experiments.run.runner import RunResult
 from crashalgos.experiments.run.settings import HYPERPARAMS, parse_settings, read_yaml
+from crashalgos.tracking.wandb_mode import choose_wandb_mode
 
 _TITLE = "The labs again: 20 trajectories an update, {} updates"
 _COLUMNS = ("environment", "algorithm", "result", "each seed", "the lab")
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Executes the labs' runs and writes their report.
 
     :param argv: the command line; by default this process's
-    :return: the exit status: 1 if a run failed, 2 for a mistake on the command line, 130 after Ctrl-C
+    :return: the exit status: 1 if a run failed or the disk is full, 2 for a mistake on the command line, 130 after Ctrl-C
     """
     options = tyro.cli(LabsOptions, prog="labs.py", args=argv)
     again = command("scripts/labs.py", options)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# One training with one seed for each task of a Slurm array. From the repository's folder, after `make test` or `make compare`
+# One run with one seed for each task of a Slurm array. From the repository's folder, after `make test` or `make compare`
 # has made .venv; the arguments are those of scripts/train.py:
 #   sbatch scripts/slurm_array.sh --algo ppo --env CartPole-v1
-# A task that is preempted, or whose node fails, is requeued, and goes on from its last checkpoint; so does one that has reached its
+# A task that is preempted, or whose node fails, is requeued, and resumes from its last checkpoint; so does one that has reached its
 # time limit, after `scontrol requeue JOB_TASK`.
 #SBATCH --job-name=crashalgos
 #SBATCH --array=0-9

@@ -122,7 +122,7 @@ def test_a_run_that_is_killed_ends_as_one_that_is_not(compile, tmp_path: Path):
         return PPO("MlpPolicy", cartpole(), seed=3, device="cuda", compile=compile, **SMALL)
 
     with no_complaint():
-        undisturbed = learn(ppo, tmp_path / "preserved_random_state")
+        undisturbed = learn(ppo, tmp_path / "undisturbed")
         for kill_at in (1_100, 1_800):
             learn(ppo, tmp_path / "killed", kill_at)
         killed = learn(ppo, tmp_path / "killed")

@@ -1,7 +1,7 @@
 """
 Checks of arguments. They raise a ``ValueError`` that names the argument, the value and the allowed range.
 
-In all checks, ``name`` and ``value`` are the argument's name and value.
+In all checks, ``name`` is the argument's name and ``value`` is its value.
 """
 
 import math

@@ -180,7 +180,7 @@ class WandbCallback(BaseCallback):
         self._first_learn = False
         self.run_id = self.run_id if continued else None
         self._best_since = 0.0 if continued else time.time() - 1.0  # an older best model is another run's
-        # An offline run stays offline: `wandb sync` then uploads its parts in their order.
+        # An offline run stays offline: `wandb sync` then uploads each part after the one that it continues.
         mode = "offline" if continued and self._offline else self._mode
         run, error, no_key = begin_run(
             mode,

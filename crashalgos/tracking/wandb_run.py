@@ -14,7 +14,7 @@ _TIME_LIMITS = {"init_timeout": 30, "finish_timeout": 60}
 
 class BegunRun(NamedTuple):
     """
-    A new run, with the reason if it is offline against the user's wish.
+    The run that was begun, and the reason if it is offline against the user's wish.
 
     :param run: the run, online or offline
     :param error: why the run is offline although it should be online; ``None`` if its mode is the requested one

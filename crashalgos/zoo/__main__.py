@@ -5,9 +5,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode
 from crashalgos.experiments.run.registry import did_you_mean
 from crashalgos.experiments.run.settings import read_yaml
+from crashalgos.tracking.wandb_mode import choose_wandb_mode
 from crashalgos.zoo.registration import NAMES, register, settings_file
 
 _PROGRAM = "python -m crashalgos.zoo"

@@ -86,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         plan = make_plan(options, report.notes)
         make_folder(options.out)
     except ValueError as error:
+        # The prefix is kept for programs that read it
         print(f"benchmark.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     report.write(options.out)

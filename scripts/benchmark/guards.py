@@ -16,6 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from crashalgos import PPO
 from crashalgos.common import compiler
+from crashalgos.common.distributions import without_validation
 from crashalgos.common.minibatch_log import MinibatchLog
 from crashalgos.common.on_policy_algorithm import _forward
 
@@ -33,14 +34,13 @@ def main() -> None:
     observations = model.policy.obs_to_tensor(model._last_obs)[0]  # type: ignore[arg-type]
 
     def of_step() -> dict[str, float]:
-        step: Any = model._gradient_step(model._coefficients(), MinibatchLog())
-        with step:
+        with model._gradient_step(model._coefficients(), MinibatchLog()) as step:
             step(batch)
-            return _seconds_per_call(step._fused, batch)
+            return _seconds_per_call(step._fused, batch)  # type: ignore[attr-defined]
 
     def of_forward() -> dict[str, float]:
         session = model._compiler.session(_forward, model.policy, name="the policy", static_size=N_ENVS)
-        with th.no_grad(), compiler.without_validation():
+        with th.no_grad(), without_validation():
             return _seconds_per_call(session, (observations, {}))
 
     for name, measure in (("gradient step", of_step), ("forward pass", of_forward)):

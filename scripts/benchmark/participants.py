@@ -1,4 +1,8 @@
-"""The participants: programs that run a number of rollouts with their updates, and time themselves."""
+"""
+The participants: programs that run a number of rollouts with their updates, and time themselves.
+
+``rollouts`` is always the number of rollouts of a timed run.
+"""
 
 import time
 from collections.abc import Callable

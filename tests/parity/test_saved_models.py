@@ -1,13 +1,17 @@
-"""Models saved before the modules were moved (version 0.1.0 of November 2026) load, and train on."""
+"""Models and checkpoints saved before the modules were moved (0.1.0 of November 2026) load, and train on."""
 
 import io
+import shutil
 import zipfile
 
 import pytest
 import torch as th
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from crashalgos import PPO, REINFORCE, BaselinePG
+from crashalgos.resume import ResumeCallback
 from tests.helpers.paths import ROOT
 from tests.helpers.trace import identical
 
@@ -36,3 +40,33 @@ def test_a_saved_model_loads_and_trains_on(name, algorithm, arguments):
     model.learn(64, reset_num_timesteps=False)
     assert model.num_timesteps >= steps + 64 and model._n_updates > updates
     assert not identical(dict(model.policy.state_dict()), dict(weights))
+
+
+class FirstRollout(BaseCallback):
+    """Keeps what the model is when its first rollout starts."""
+
+    def _on_rollout_start(self) -> None:
+        if not hasattr(self, "steps"):
+            self.steps = self.num_timesteps
+            self.weights = {name: tensor.clone() for name, tensor in self.model.policy.state_dict().items()}
+            self.mean = self.training_env.obs_rms.mean.copy()  # type: ignore[attr-defined]
+
+    def _on_step(self) -> bool:
+        return True
+
+
+@pytest.mark.filterwarnings("ignore:The checkpoint is PyTorch")
+def test_a_saved_checkpoint_resumes(tmp_path):
+    """The run was killed at 112 of 160 steps; its checkpoint is of step 64, after two rollouts of 2 × 16 steps."""
+    path = tmp_path / "checkpoint"
+    shutil.copy(SAVED / "ppo_checkpoint", path)
+    saved = th.load(path, weights_only=False)
+    env = VecNormalize(make_vec_env("CartPole-v1", 2))
+    settings = dict(n_steps=16, batch_size=16, n_epochs=2, seed=0, device="cpu", policy_kwargs=dict(net_arch=[4]))
+    model, first = PPO("MlpPolicy", env, **settings), FirstRollout()
+    model.learn(160, callback=[ResumeCallback(path, checkpoint_freq=50), first])
+    assert first.steps == 64 and model.num_timesteps == 160
+    assert identical(first.weights, dict(saved["parameters"]["policy"]))
+    # Observations: 96 of steps, and two at each restart, after the resume and at the checkpoint of step 128
+    assert env.obs_rms.count == pytest.approx(saved["normalization"]["obs_rms"].count + 96 + 2 + 2)
+    assert model._n_updates == 2 * 160 // 32 and model.logger.name_to_value["train/n_updates"] == 10

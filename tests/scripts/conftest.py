@@ -1,3 +1,5 @@
+"""What the tests of scripts share."""
+
 import importlib.util
 import sys
 from collections.abc import Callable

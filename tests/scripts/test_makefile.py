@@ -1,3 +1,5 @@
+"""The targets of the Makefile."""
+
 import os
 import shutil
 import subprocess

@@ -1,3 +1,5 @@
+"""The command line of scripts/train.py."""
+
 import errno
 import json
 import math

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from crashalgos.experiments.grid.wandb_runs import choose_wandb_mode
+from crashalgos.tracking.wandb_mode import choose_wandb_mode
 
 
 @pytest.fixture

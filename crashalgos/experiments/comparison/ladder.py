@@ -28,10 +28,10 @@ from crashalgos.experiments.comparison.figure_style import (
 )
 from crashalgos.experiments.comparison.markdown import escape, markdown_table
 from crashalgos.experiments.comparison.number_format import decimals, format_interval, format_number
+from crashalgos.experiments.comparison.rendering import render
 from crashalgos.experiments.comparison.report_tables import SCORE_COLUMNS, TEXT_COLUMNS, score_row
 from crashalgos.experiments.comparison.results import Results, Run
 from crashalgos.experiments.comparison.statistics import ALPHA, Estimate, Pair
-from crashalgos.experiments.comparison.templates import render
 
 _LADDER_FILE = "ladder.md"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from markdown_it import MarkdownIt
 
-from crashalgos.experiments.comparison.templates import render
+from crashalgos.experiments.comparison.rendering import render
 
 
 def html_page(text: str, title: str, images: Mapping[str, bytes]) -> str:

@@ -141,11 +141,11 @@ def random_returns(env_id: str, episodes: int = _EPISODES, seed: int = 0) -> np.
 
 def measure(env: Annotated[str, tyro.conf.Positional], episodes: int = _EPISODES, seed: int = 0) -> None:
     """
-    Measure the return of the uniformly random policy.
+    Measures the return of the uniformly random policy, and prints it.
 
     :param env: the environment's id
-    :param episodes: how many episodes, at least 2
-    :param seed: of the actions; episode i starts the environment from seed + i
+    :param episodes: number of episodes, at least 2
+    :param seed: seed of the actions; episode i starts the environment from seed + i
     :raises ValueError: if ``episodes`` is below 2
     """
     check_count("episodes", episodes, low=2)

@@ -16,9 +16,9 @@ from crashalgos.experiments.comparison.figures import ReportFigure, write_figure
 from crashalgos.experiments.comparison.loading import load
 from crashalgos.experiments.comparison.number_format import decimals, format_number
 from crashalgos.experiments.comparison.page import html_page
+from crashalgos.experiments.comparison.rendering import render
 from crashalgos.experiments.comparison.report_tables import iqm_of, mean_score, steps_per_second
 from crashalgos.experiments.comparison.results import Results
-from crashalgos.experiments.comparison.templates import render
 
 MARKDOWN_FILE, HTML_FILE = "report.md", "report.html"
 _TITLE = "Comparison at equal environment steps"

@@ -1,7 +1,7 @@
 """
 The data model of a comparison: its contenders, their finished runs, and the gaps where runs are missing.
 
-``env`` is always an environment's id, and ``contender`` one of the comparison's contenders.
+``env`` is always an environment's id, and ``contender`` is one of the comparison's contenders.
 """
 
 from collections.abc import Iterable, Mapping

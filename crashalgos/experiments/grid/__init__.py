@@ -5,3 +5,9 @@ Grids of runs: many runs, started on this machine or on a Ray cluster.
 ``ray_cluster``.
 ``packing`` copies a run's folder from a node to this machine; ``wandb_runs`` says where the W&B runs are.
 """
+
+from crashalgos.experiments.grid.grid import run_grid
+from crashalgos.experiments.grid.local_executor import LocalExecutor
+from crashalgos.experiments.grid.ray_executor import RayExecutor
+
+__all__ = ["LocalExecutor", "RayExecutor", "run_grid"]

@@ -64,8 +64,8 @@ class RayExecutor:
         :param configs: the runs, each with a folder of its own, from which it resumes
         :param on_progress: called with a run's index and how much of its ``size`` is done
         :return: the index and the outcome of each run, in the order in which the runs end
-        :raises ValueError: if there is no connection to the cluster, if none of its nodes can execute a run, or if a run names
-            a GPU by its number
+        :raises ValueError: if there is no connection to the cluster; if none of its nodes can execute a run; if a run names a
+            GPU by its number
         """
         if not configs:
             return

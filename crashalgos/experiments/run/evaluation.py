@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 from crashalgos.common.files import write_csv
 from crashalgos.common.random_state import preserved_random_state
 from crashalgos.common.trajectory_sampler import ENDLESS_TRAJECTORY_STEPS
-from crashalgos.resume.renewable_vec_env import renew
+from crashalgos.resume import renew
 
 MODES = ("deterministic", "stochastic")
 _COLUMNS = ("step", "num_timesteps", "seconds", "mode", "episode", "return", "length")

@@ -1,3 +1,5 @@
+"""The callbacks of a run: what they do, and in which order."""
+
 from pathlib import Path
 from typing import Any
 

@@ -1,3 +1,5 @@
+"""Mistakes in a run's configuration are found before any work."""
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""The configuration of a run."""
+
 from dataclasses import replace
 from pathlib import Path
 

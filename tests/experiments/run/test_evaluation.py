@@ -1,3 +1,5 @@
+"""Evaluation on a fixed grid of steps leaves training as it is."""
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

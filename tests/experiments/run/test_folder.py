@@ -1,3 +1,5 @@
+"""A run's folder has one writer and one configuration."""
+
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""The model and the environments of a run."""
+
 from pathlib import Path
 
 from crashalgos.experiments.run.model import make_model

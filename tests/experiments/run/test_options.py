@@ -1,3 +1,5 @@
+"""The constructor's arguments as options of a command line."""
+
 import dataclasses
 import inspect
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Algorithms and environments by name."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""A run: it trains, is interrupted, resumes, and is read again."""
+
 import errno
 import json
 from dataclasses import replace

@@ -1,3 +1,5 @@
+"""Tuned settings in RL Zoo's format."""
+
 from pathlib import Path
 from typing import Any
 

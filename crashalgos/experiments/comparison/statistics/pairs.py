@@ -79,8 +79,8 @@ def compare_scores(
     :param n_resamples: number of bootstrap resamples
     :param seed: seed of the bootstrap and of drawn permutations
     :return: the pair's statistics
-    :raises ValueError: if a contender has no scores or one that is not finite, ``scale`` is not a finite number of at
-        least 0, or ``identical`` is given for contenders without a common seed or with different scores
+    :raises ValueError: if a contender has no scores, or one that is not finite; if ``scale`` is not a finite number of at
+        least 0; if ``identical`` is given for contenders without a common seed, or with different scores
     """
     check_number("scale", scale, low=0.0)
     if math.isinf(scale):
