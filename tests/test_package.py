@@ -136,7 +136,7 @@ def test_every_public_name_is_documented(name, function, doc):
     module = inspect.getmodule(function).__doc__ or ""
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name != "self":
-            meaning = rf"``{parameter.name}`` (?:is|are|makes) "
+            meaning = rf"``{parameter.name}`` (?:is|are|makes)\s"
             explained = re.search(rf":param {parameter.name}:", doc) or re.search(meaning, module)
             assert explained, f"{name}: `{parameter.name}` is not documented"
 

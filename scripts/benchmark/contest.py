@@ -1,8 +1,8 @@
 """
 Contests: participants, each in a process of its own, take turns in another order in each repeat.
 
-``repeats`` is the number of timed runs of each participant. ``on_turn`` makes a context manager around each turn. ``rollouts`` is
-the number of rollouts of a timed run.
+``repeats`` is the number of timed runs of each participant. ``on_turn`` makes a context manager around each turn.
+``rollouts`` is always the number of rollouts of a timed run.
 """
 
 import contextlib
