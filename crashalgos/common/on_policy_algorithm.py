@@ -270,7 +270,7 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
         self, obs: Any, inputs: dict[str, th.Tensor]
     ) -> tuple[th.Tensor, th.Tensor | None, th.Tensor]:
         assert self._compiled_forward is not None
-        if (found := self._compiled_forward((obs, inputs))) is not None:
+        if (found := self._compiled_forward((obs, inputs) if inputs else obs)) is not None:
             return found["actions"], found.get("values"), found["log_probs"]
         if self.device.type == "cuda":
             # Distributions are validated here: a failed assertion in a CUDA kernel cannot be caught
@@ -336,9 +336,9 @@ class PolicyGradientAlgorithm(ResumableAlgorithm):
         return [*super()._excluded_save_params(), "_rollout", "_compiler", "_compiled_forward"]
 
 
-def _forward(policy: Any, given: tuple[Any, dict[str, th.Tensor]]) -> dict[str, th.Tensor]:
-    """The policy's forward pass, to be compiled."""
-    obs, inputs = given
+def _forward(policy: Any, given: Any) -> dict[str, th.Tensor]:
+    """The policy's forward pass, to be compiled, of observations or of observations and other inputs."""
+    obs, inputs = given if isinstance(given, tuple) else (given, {})
     actions, values, log_probs = policy.forward(obs, **inputs)
     forget_distribution(policy)
     figures = dict(actions=actions, log_probs=log_probs)

@@ -106,10 +106,14 @@ class ColumnBuffer(RolloutBuffer):
         """One step's rows of all envs, by column."""
         if added.keys() != self.columns.keys():
             raise ValueError(f"a step must have the columns {list(self.columns)} besides SB3's, got {list(added)}")
-        given = {"actions": action, "rewards": reward, "log_probs": log_prob, **self.added_rows(added)}
+        rows = {
+            "actions": action.reshape(self._row_shapes["actions"]),
+            "rewards": reward,
+            "log_probs": log_prob.cpu().numpy().reshape(self.n_envs),
+        }
         if value is not None:
-            given["values"] = value
-        return {name: _as_array(rows).reshape(self._row_shapes[name]) for name, rows in given.items()}
+            rows["values"] = value.cpu().numpy().reshape(self.n_envs)
+        return rows | self.added_rows(added) if added else rows
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         indices = th.as_tensor(batch_inds, device=self.device)
@@ -263,9 +267,7 @@ def _samples_class(is_dict: bool, added: tuple[str, ...]) -> Any:
 
 
 def _as_array(values: Any) -> np.ndarray:
-    if isinstance(values, th.Tensor):
-        return (values.detach() if values.requires_grad else values).cpu().numpy()
-    return np.asarray(values)
+    return values.detach().cpu().numpy() if isinstance(values, th.Tensor) else np.asarray(values)
 
 
 def _split(samples: Any, batch_size: int) -> Iterator[Any]:

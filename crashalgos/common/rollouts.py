@@ -163,7 +163,8 @@ class Rollout(ABC):
 
     def _added(self, step: Step) -> dict[str, Any]:
         """A step's rows of the added columns."""
-        return {**self.policy_inputs, **self.model._step_columns(step)}
+        known_after = self.model._step_columns(step)
+        return self.policy_inputs | known_after if known_after else self.policy_inputs
 
     def _advance(self, new_obs: Any, dones: np.ndarray) -> None:
         self.model._last_obs = new_obs

@@ -41,7 +41,7 @@ def main() -> None:
     def of_forward() -> dict[str, float]:
         session = model._compiler.session(_forward, model.policy, name="the policy", static_size=N_ENVS)
         with th.no_grad(), without_validation():
-            return _seconds_per_call(session, (observations, {}))
+            return _seconds_per_call(session, observations)
 
     for name, measure in (("gradient step", of_step), ("forward pass", of_forward)):
         found = [measure() for _ in range(REPEATS)]

@@ -94,7 +94,7 @@ def compiled_forward(model: Any) -> Any:
     session = model._compiler.session(_forward, model.policy, name="the policy", static_size=model.n_envs)
 
     def forward(observations: th.Tensor) -> tuple[th.Tensor, ...]:
-        found = session((observations, {}))
+        found = session(observations)
         return found["actions"], found["values"], found["log_probs"]
 
     return forward
